@@ -1,0 +1,1 @@
+"""Robots: where a policy acts when the simulator is left behind."""
