@@ -1,1 +1,1 @@
-
+"""One paper, one file: a config and named losses."""

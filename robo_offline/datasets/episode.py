@@ -14,8 +14,9 @@ Observation = Any  # an array, or a tree of them
 class Episode:
     """One logged episode of T steps, in the units of its source.
 
-    Shapes: `observation` leaves (T + 1, ...), `action` (T, A), the rest (T,). `terminated` marks the
-    end of the task itself, `truncated` a cut from outside (a time limit, the end of a recording).
+    Shapes: `observation` leaves (T + 1, ...), `action` (T, A), the rest (T,). `terminated` marks
+    the end of the task itself, `truncated` a cut from outside (a time limit, the end of a
+    recording).
     """
 
     observation: Observation

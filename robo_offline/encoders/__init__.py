@@ -1,1 +1,1 @@
-
+"""Encoders: observation in, feature (B, D) out. Each knows its own `dim` and its normaliser."""

@@ -1,1 +1,1 @@
-
+"""The bricks of networks; nothing here knows an algorithm."""

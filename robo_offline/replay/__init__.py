@@ -1,1 +1,1 @@
-
+"""Replay: what a batch is."""

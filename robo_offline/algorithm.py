@@ -1,0 +1,102 @@
+"""Algorithm: networks and named losses; all that an algorithm file needs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+
+from robo_offline.errors import UserError, nearest
+from robo_offline.spec import Spec
+
+Loss = tuple[Tensor, dict[str, Tensor]]
+EncoderFactory = Callable[[], nn.Module]
+
+
+@dataclass
+class Config:
+    """Knobs that every algorithm has. Types and meanings stand here, values in `configs/algo`."""
+
+    discount: float  # per environment step, whatever the chunk
+    tau: float  # fraction of the way a target moves per step
+    lr: dict[str, float]  # Adam step per module; `default` serves those not named
+    offline_decay: tuple[str, ...]  # modules whose lr falls to 0 over the offline phase (cosine)
+    chunk: int  # actions decided at once and executed open loop; 1 is step by step
+
+
+class Algorithm(nn.Module):
+    """Networks and losses. Knows nothing of optimisers, devices, seeds, loops or logging.
+
+    `loss_<name>(batch)` is differentiated with respect to `self.<name>` and nothing else, so an
+    actor loss may run through a critic with nothing frozen or detached. Losses are pure functions
+    of parameters, batch and the global random stream, and return (scalar, metrics of 0-d tensors).
+    """
+
+    Config: ClassVar[type] = Config
+    order: ClassVar[tuple[str, ...]] = ()  # loss_<name> trains self.<name>, in this order
+    targets: ClassVar[Mapping[str, str]] = {}  # slow copy -> the module it follows
+
+    def __init__(self, spec: Spec, encoder: EncoderFactory, cfg: Any):
+        super().__init__()
+        self.cfg = cfg
+        self.spec = spec.chunked(cfg.chunk)
+        self.build(self.spec, encoder)
+        self._check()
+
+    @classmethod
+    def create(cls, spec: Spec, encoder: EncoderFactory, **knobs: Any) -> Any:
+        """Build from the shipped YAML with `knobs` on top.
+
+        Raises UserError, naming the nearest knob, for one that the algorithm does not have.
+        """
+        from robo_offline.config import algorithm_values
+
+        known = {field.name for field in fields(cls.Config)}
+        for knob in knobs:
+            if knob not in known:
+                raise UserError(f"{cls.__name__} has no knob '{knob}'", remedy=nearest(knob, known))
+        values = {**algorithm_values(cls), **knobs}
+        try:
+            typed = OmegaConf.merge(OmegaConf.structured(cls.Config), values)
+            cfg = OmegaConf.to_object(typed)
+        except OmegaConfBaseException as error:
+            raise UserError(
+                f"a knob of {cls.__name__} does not fit: {error.full_key}",
+                found=str(error).splitlines()[0],
+            ) from error
+        return cls(spec, encoder, cfg)
+
+    def build(self, spec: Spec, encoder: EncoderFactory) -> None:
+        """Create the modules; `encoder()` gives a new one, to be shared or not."""
+        raise TypeError(f"{type(self).__name__} has no build()")
+
+    def period(self, name: str) -> int:
+        """Train `name` on every period-th update."""
+        return 1
+
+    def schedule(self, update: int, phase: str) -> None:
+        """Set phase- or time-dependent weights; called before each update with plain numbers."""
+
+    def act(self, observation: Any, explore: bool) -> Tensor:
+        """Choose actions (B, *action_shape) in [-1, 1]."""
+        actor = self.actor
+        return (actor.sample(observation) if explore else actor.mode(observation)).clamp(-1, 1)
+
+    def _check(self) -> None:
+        losses = {name.removeprefix("loss_") for name in dir(self) if name.startswith("loss_")}
+        if losses != set(self.order):
+            raise TypeError(f"{type(self).__name__}: order {self.order} against losses {losses}")
+        modules = dict(self.named_children())
+        for name in [*self.order, *self.targets.keys(), *self.targets.values()]:
+            if name not in modules:
+                raise TypeError(f"{type(self).__name__} names '{name}' but build() made no such")
+
+
+def target(module: nn.Module) -> nn.Module:
+    """Return the slow copy of a module: the same weights, never trained."""
+    return copy.deepcopy(module).requires_grad_(False)

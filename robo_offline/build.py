@@ -1,0 +1,112 @@
+"""Build the parts of a run from its configuration, refusing what does not fit before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from robo_offline.algorithm import Algorithm
+from robo_offline.datasets import Dataset, load
+from robo_offline.datasets.statistics import observation_statistics
+from robo_offline.engine.learner import Learner
+from robo_offline.errors import UserError
+from robo_offline.evaluate import Evaluator
+from robo_offline.phases.run import Run
+from robo_offline.replay.buffer import Replay, Window
+from robo_offline.replay.mixture import Mixture
+from robo_offline.spec import Spec
+
+
+def environment(cfg: DictConfig) -> Callable[[], gymnasium.Env]:
+    """Return what makes the environment; it crosses process boundaries."""
+    return partial(_make, OmegaConf.to_container(cfg, resolve=True))
+
+
+def _make(values: dict[str, Any]) -> gymnasium.Env:
+    return instantiate(values)
+
+
+def environment_spec(cfg: DictConfig) -> Spec:
+    """Read what a policy sees and does off the environment."""
+    with closing(environment(cfg.env)()) as env:
+        return Spec.of(env)
+
+
+def dataset_and_spec(cfg: DictConfig) -> tuple[Dataset | None, Spec]:
+    """Load the data set and hold it against the environment. Raises UserError where they differ."""
+    data = load(cfg.dataset) if cfg.dataset else None
+    spec = environment_spec(cfg)
+    if data is not None:
+        differences = data.spec.difference(spec)
+        if differences:
+            raise UserError(
+                "the data set does not fit the environment",
+                where=f"{cfg.dataset} (here) and {cfg.env._target_} (there)",
+                found="; ".join(differences),
+                remedy="choose the env the data was recorded in, or import the data again",
+            )
+    return data, spec
+
+
+def algorithm(cfg: DictConfig, spec: Spec, data: Dataset | None) -> Algorithm:
+    """Build the networks, with the data set's statistics inside their encoders."""
+    statistics = observation_statistics(data) if data is not None else None
+    # Hydra would turn dataclasses among the arguments into configurations: call the parts ourselves.
+    encoder = instantiate(cfg.encoder, _partial_=True)
+    create = instantiate(cfg.algo, _partial_=True, _convert_="all")
+    return create(spec=spec, encoder=partial(encoder, spec=spec, statistics=statistics))
+
+
+def mixture(cfg: DictConfig, algo: Algorithm, data: Dataset | None, scratch: Path) -> Mixture:
+    """Build the replay of the data set and the one that grows."""
+    r = cfg.replay
+    window = Window(algo.cfg.discount, algo.cfg.chunk, r.n_step, r.reward_scale, r.reward_shift)
+    offline = Replay.of_steps(data.steps, window) if data is not None else None
+    online = Replay(r.capacity, window, scratch=scratch if r.memory_mapped else None)
+    return Mixture(
+        offline,
+        online,
+        fraction=r.offline_fraction,
+        final_fraction=r.final_fraction,
+        anneal_steps=r.anneal_steps,
+    )
+
+
+def phases(cfg: DictConfig) -> Mapping[str, Any]:
+    """Build the phases in the order of the configuration."""
+    return {str(name): instantiate(node) for name, node in cfg.phase.items()}
+
+
+def run(cfg: DictConfig, directory: Path) -> Run:
+    """Build a whole run in its folder."""
+    torch.set_num_threads(cfg.threads)
+    torch.manual_seed(cfg.seed)
+    data, spec = dataset_and_spec(cfg)
+    algo = algorithm(cfg, spec, data)
+    make = environment(cfg.env)
+    evaluator = Evaluator(
+        make,
+        episodes=cfg.evaluation.episodes,
+        seed=cfg.evaluation.seed,
+        workers=cfg.evaluation.workers,
+        video_episodes=cfg.evaluation.video_episodes,
+        score_range=data.score_range if data is not None else None,
+    )
+    return Run(
+        directory,
+        Learner(algo),
+        mixture(cfg, algo, data, directory / "replay"),
+        instantiate(cfg.logger, directory=directory),
+        dataset=data,
+        environment=make,
+        evaluator=evaluator,
+        seed=cfg.seed,
+    )

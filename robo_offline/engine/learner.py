@@ -1,0 +1,112 @@
+"""Learner: turns `loss_<name>` methods into steps of `algo.<name>`, and moves the targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robo_offline.algorithm import Algorithm
+from robo_offline.engine.optim import adam, cosine, learning_rates
+from robo_offline.errors import UserError
+from robo_offline.schema import Batch
+
+
+class Learner:
+    """Owns the optimisers and the order of updates; an algorithm knows nothing of either."""
+
+    def __init__(self, algo: Algorithm):
+        self.algo = algo
+        self.update_count = 0
+        rates = learning_rates(algo.order, algo.cfg.lr)
+        self.parameters = {name: list(getattr(algo, name).parameters()) for name in algo.order}
+        self.optimisers = {
+            name: adam(parameters, rates[name]) for name, parameters in self.parameters.items()
+        }
+        self.rates = rates
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Train every module that is due on one batch; metrics stay 0-d tensors, never floats."""
+        self.update_count += 1
+        metrics: dict[str, Tensor] = {}
+        for name in self.algo.order:
+            if self.update_count % self.algo.period(name) == 0:
+                metrics |= self.step(name, batch)
+        return metrics
+
+    def step(self, name: str, batch: Batch) -> dict[str, Tensor]:
+        """Differentiate one loss with respect to its own module, take one step, move its targets."""
+        loss, info = getattr(self.algo, f"loss_{name}")(batch)
+        parameters = self.parameters[name]
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(loss, parameters), strict=True
+        ):
+            parameter.grad = gradient
+        self.optimisers[name].step()
+        for slow, fast in self.algo.targets.items():
+            if fast == name:
+                self._follow(slow, fast)
+        return {f"{name}/loss": loss.detach()} | {
+            f"{name}/{key}": value.detach() for key, value in info.items()
+        }
+
+    @torch.no_grad()
+    def _follow(self, slow: str, fast: str) -> None:
+        torch._foreach_lerp_(
+            list(getattr(self.algo, slow).parameters()), self.parameters[fast], self.algo.cfg.tau
+        )
+
+    def decay(self, names: tuple[str, ...], progress: float) -> None:
+        """Set the learning rates: those of `names` along a cosine, the others at their full value."""
+        for name, optimiser in self.optimisers.items():
+            factor = cosine(progress) if name in names else 1.0
+            optimiser.param_groups[0]["lr"] = self.rates[name] * factor
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every tensor that a resumed run needs, flat, by a name that says what it is."""
+        state = {f"algo.{key}": value for key, value in self.algo.state_dict().items()}
+        for name, key, slot, value in self._moments():
+            state[f"optimiser.{name}.{key}.{slot}"] = value
+        return {key: value.detach().clone() for key, value in state.items()} | {
+            "update_count": torch.tensor(self.update_count)
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore exactly. Raises UserError naming the first tensor that does not fit."""
+        load_algorithm(self.algo, state)
+        self.update_count = int(state["update_count"])
+        for name, optimiser in self.optimisers.items():
+            moments: dict[str, dict[str, Tensor]] = {}
+            for key in state:
+                if key.startswith(f"optimiser.{name}."):
+                    path, slot = key.removeprefix(f"optimiser.{name}.").rsplit(".", 1)
+                    moments.setdefault(path, {})[slot] = state[key].clone()
+            names = [key for key, _ in getattr(self.algo, name).named_parameters()]
+            group: dict[str, Any] = optimiser.state_dict()
+            group["state"] = {
+                index: moments[key] for index, key in enumerate(names) if key in moments
+            }
+            optimiser.load_state_dict(group)
+
+    def _moments(self):
+        for name, optimiser in self.optimisers.items():
+            for key, parameter in getattr(self.algo, name).named_parameters():
+                for slot, value in optimiser.state.get(parameter, {}).items():
+                    yield name, key, slot, value
+
+
+def load_algorithm(algo: Algorithm, state: dict[str, Tensor]) -> None:
+    """Load the networks alone out of a learner's state."""
+    ours = algo.state_dict()
+    theirs = {k.removeprefix("algo."): v for k, v in state.items() if k.startswith("algo.")}
+    for key in ours.keys() | theirs.keys():
+        here, there = ours.get(key), theirs.get(key)
+        if here is None or there is None or here.shape != there.shape:
+            raise UserError(
+                f"the checkpoint does not fit {type(algo).__name__}: {key}",
+                expected="absent" if here is None else tuple(here.shape),
+                found="absent" if there is None else tuple(there.shape),
+                remedy="build the algorithm with the knobs in the run's config.yaml",
+            )
+    algo.load_state_dict(theirs)

@@ -1,0 +1,10 @@
+"""Advantage weights for policies that imitate the better actions of the data."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def exponential(adv: Tensor, beta: float, max_weight: float) -> Tensor:
+    """min(exp(beta * adv), max_weight), as a number without gradient."""
+    return (beta * adv.detach()).exp().clamp(max=max_weight)

@@ -1,0 +1,96 @@
+"""Layers with a leading member axis: an ensemble is one batched matmul, not a list of modules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+Init = Callable[[Tensor], None]
+
+
+def uniform(weight: Tensor) -> None:
+    """Initialise one (in, out) matrix as `nn.Linear` does."""
+    bound = 1 / math.sqrt(weight.shape[-2])
+    nn.init.uniform_(weight, -bound, bound)
+
+
+def orthogonal(weight: Tensor) -> None:
+    """Initialise orthogonally with gain sqrt(2)."""
+    nn.init.orthogonal_(weight.T, gain=math.sqrt(2))
+
+
+def small(weight: Tensor) -> None:
+    """Initialise so that the output starts near zero."""
+    nn.init.uniform_(weight, -1e-3, 1e-3)
+
+
+def xavier(weight: Tensor) -> None:
+    """Initialise uniformly after Glorot."""
+    nn.init.xavier_uniform_(weight)
+
+
+class Dense(nn.Module):
+    """`x @ W + b` with W of shape (*members, in, out); at most one member axis, which leads."""
+
+    def __init__(self, n_in: int, n_out: int, members: int | None = None, init: Init = uniform):
+        super().__init__()
+        lead = () if members is None else (members,)
+        weight = torch.empty(*lead, n_in, n_out)
+        for matrix in weight.view(-1, n_in, n_out):  # fan-in of one member, never of the stack
+            init(matrix)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(*lead, 1, n_out))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, in) or (E, B, in) -> (B, out) or (E, B, out)
+        if self.weight.dim() == 2:
+            return (
+                torch.addmm(self.bias, x, self.weight)
+                if x.dim() == 2
+                else x @ self.weight + self.bias
+            )
+        if x.dim() == 2:
+            x = x.expand(self.weight.shape[0], *x.shape)
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class Norm(nn.Module):
+    """LayerNorm with its own scale and shift per member."""
+
+    def __init__(self, dim: int, members: int | None = None):
+        super().__init__()
+        lead = () if members is None else (members,)
+        self.scale = nn.Parameter(torch.ones(*lead, 1, dim))
+        self.shift = nn.Parameter(torch.zeros(*lead, 1, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, nn.functional.layer_norm(x, x.shape[-1:]), self.scale)
+
+
+def mlp(
+    n_in: int,
+    hidden: Sequence[int],
+    n_out: int,
+    *,
+    members: int | None = None,
+    layer_norm: bool = False,
+    dropout: float = 0.0,
+    init: Init = uniform,
+    last: Init | None = None,
+) -> nn.Sequential:
+    """Stack Dense -> (Dropout) -> (LayerNorm) -> ReLU per hidden layer, and a Dense to `n_out`.
+
+    LayerNorm stands before the ReLU, as in RLPD and DroQ.
+    """
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers.append(Dense(n_in, width, members, init))
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        if layer_norm:
+            layers.append(Norm(width, members))
+        layers.append(nn.ReLU())
+        n_in = width
+    return nn.Sequential(*layers, Dense(n_in, n_out, members, last or init))

@@ -1,0 +1,116 @@
+"""Collector: whole episodes from TorchRL's collectors, in this process or one ahead in another."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+import gymnasium
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torchrl.collectors import Collector as InProcess
+from torchrl.collectors import MultiSyncCollector
+from torchrl.envs import EnvBase
+
+from envs.torchrl import as_torchrl
+from robo_offline.errors import UserError
+from robo_offline.processes import become_worker
+
+if TYPE_CHECKING:
+    from robo_offline.phases.run import Run
+
+
+class Collector:
+    """Gives one episode at a time, each collected with one policy.
+
+    In process: an episode is collected when it is asked for, with the newest policy. Ahead: while
+    the learner updates, a second process already collects the next episode, with the policy as it
+    was when that episode began, so the data is one episode older; what is collected is the same on
+    every run, however fast either process is.
+    """
+
+    def __init__(self, run: Run, *, random_steps: int, ahead: bool):
+        assert run.environment is not None
+        self.run, self.random_steps, self.ahead = run, random_steps, ahead
+        self.policy = run.policy(explore=True)
+        self.resumed, run.published = run.published, {}
+        make = partial(_environment, run.environment, run.seed, run.counters.episode)
+        options = {"frames_per_batch": 1, "total_frames": -1, "trajs_per_batch": 1}
+        options["traj_format"] = "cat"
+        with torch.random.fork_rng(devices=[]):  # building must not move the learner's stream
+            if ahead:
+                self.source = MultiSyncCollector(
+                    [make], self.policy, num_threads=1, num_sub_threads=1, **options
+                )
+            else:
+                self.source = InProcess(make, self.policy, **options)
+        self.iterator = iter(self.source)
+        self.thread = ThreadPoolExecutor(1)
+        self.pending: Future | None = None
+
+    def __enter__(self) -> Collector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pending is not None:
+            self.pending.exception()  # the worker finishes its episode; nobody reads it
+        self.thread.shutdown()
+        self.source.shutdown()
+
+    def next(self) -> tuple[TensorDictBase, dict[str, float]]:
+        """Return the next episode as T + 1 rows, and its return, length and success."""
+        if not self.ahead:
+            self._publish()
+            with torch.random.fork_rng(devices=[]):
+                episode = next(self.iterator)
+            return self._rows(episode)
+        if self.pending is None:
+            self._start()
+        episode = self.pending.result()
+        self._start()
+        return self._rows(episode)
+
+    def _start(self) -> None:
+        if self.resumed:  # this episode was under way when the run was saved
+            self.policy.load_state_dict(self.resumed)
+            self.resumed = {}
+        else:
+            self._publish()
+        self.run.published = {k: v.clone() for k, v in self.policy.state_dict().items()}
+        self.source.update_policy_weights_()
+        self.pending = self.thread.submit(next, self.iterator)
+
+    def _publish(self) -> None:
+        self.policy.publish(self.run.learner.algo)
+        self.policy.random.fill_(self.run.counters.env_step < self.random_steps)
+
+    def _rows(self, td: TensorDictBase) -> tuple[TensorDictBase, dict[str, float]]:
+        """Lay an episode of T steps as T + 1 rows, the last one for its final observation."""
+        expected, found = self.run.counters.episode, int(td["episode"][0])
+        if found != expected:
+            raise UserError("the collector skipped an episode", expected=expected, found=found)
+        after = td["next"]
+        observation = torch.cat([td["observation"], after["observation"][-1:]])
+        steps = {
+            "action": td["action"],
+            "reward": after["reward"].squeeze(-1),
+            "terminated": after["terminated"].squeeze(-1),
+            "truncated": after["truncated"].squeeze(-1),
+        }
+        padded = {key: torch.cat([v, torch.zeros_like(v[:1])]) for key, v in steps.items()}
+        rows = TensorDict({"observation": observation, **padded}, [len(td) + 1])
+        summary = {
+            "return": float(steps["reward"].sum()),
+            "length": float(len(td)),
+            "success": float(after["success"].any()),
+        }
+        return rows, summary
+
+
+def _environment(make: Callable[[], gymnasium.Env], seed: int, first_episode: int) -> EnvBase:
+    if multiprocessing.parent_process() is not None:
+        become_worker()
+    return as_torchrl(make, seed=seed, first_episode=first_episode)

@@ -1,0 +1,30 @@
+"""Offline: update from the data set for a number of steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robo_offline.phases.run import Cadence, Run
+
+
+@dataclass
+class Offline:
+    """Gradient updates on data-set windows alone; one step is one update."""
+
+    steps: int
+    batch_size: int
+    log_every: int
+    evaluate_every: int
+    save_every: int
+
+    def __call__(self, run: Run) -> None:
+        run.begin(self.steps)
+        cadence = Cadence(self.log_every, self.evaluate_every, self.save_every)
+        learner, c = run.learner, run.counters
+        while c.step < self.steps:
+            with run.timed("learn"):
+                learner.decay(learner.algo.cfg.offline_decay, c.step / self.steps)
+                learner.algo.schedule(c.step, "offline")
+                metrics = learner.update(run.replay.sample(self.batch_size))
+            c.update += 1
+            run.advance(1, metrics, cadence)

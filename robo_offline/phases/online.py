@@ -1,0 +1,61 @@
+"""Online: collect an episode, insert it, update `utd` times per step, publish the policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robo_offline.errors import UserError
+from robo_offline.phases.collector import Collector
+from robo_offline.phases.run import Cadence, Run
+
+
+@dataclass
+class Online:
+    """Interaction and updates; one step is one environment step.
+
+    The policy changes between episodes only, which is also the moment when a robot can take new
+    weights safely. `utd` updates are made per environment step, after the episode.
+    """
+
+    steps: int
+    batch_size: int
+    utd: float  # updates per environment step
+    warmup: int  # steps with the policy as it came, before the first update (WSRL)
+    random_steps: int  # steps of uniform actions at the start, for a policy from nothing
+    second_process: bool  # collect the next episode while the learner updates
+    log_every: int
+    evaluate_every: int
+    save_every: int
+
+    def __call__(self, run: Run) -> None:
+        if run.environment is None:
+            raise UserError("the online phase has no environment", remedy="give env=...")
+        run.begin(self.steps)
+        cadence = Cadence(self.log_every, self.evaluate_every, self.save_every)
+        run.learner.decay((), 0.0)
+        with Collector(run, random_steps=self.random_steps, ahead=self.second_process) as collector:
+            while run.counters.step < self.steps:
+                self._episode(run, collector, cadence)
+
+    def _episode(self, run: Run, collector: Collector, cadence: Cadence) -> None:
+        c = run.counters
+        with run.timed("collect"):
+            episode, summary = collector.next()
+        steps = len(episode) - 1
+        run.replay.online.extend(episode)
+        c.env_step += steps
+        c.episode += 1
+        run.add(summary)
+        if c.step + steps > self.warmup:
+            owed = c.extra.get("updates_owed", 0.0) + self.utd * steps
+            c.extra["updates_owed"] = owed - int(owed)
+            with run.timed("learn"):
+                self._learn(run, int(owed))
+        run.advance(steps, {}, cadence)
+
+    def _learn(self, run: Run, updates: int) -> None:
+        learner, c = run.learner, run.counters
+        for _ in range(updates):
+            learner.algo.schedule(c.step, "online")
+            run.add(learner.update(run.replay.sample(self.batch_size, c.step)))
+            c.update += 1

@@ -1,0 +1,115 @@
+"""Gaussian heads over an action or a chunk: bounded mean without squashing, and tanh-squashed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robo_offline.nets.layers import Init, mlp, uniform
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+def normal_log_prob(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Log density of independent normals, per entry."""
+    return -0.5 * ((x - mean) / std).square() - std.log() - HALF_LOG_TWO_PI
+
+
+def sum_event(value: Tensor, mask: Tensor | None) -> Tensor:
+    """Sum everything but the batch axis; a mask (B, H) leaves out the filler of a chunk."""
+    if mask is not None:
+        value = value * mask.unsqueeze(-1)
+    return value.flatten(1).sum(-1)
+
+
+class Gaussian(nn.Module):
+    """N(tanh(f(s)), std) with a std that does not depend on the state, as in IQL and AWAC.
+
+    The sample is not squashed, so there is no log-determinant and a data action on the bound has a
+    finite log-probability; what is executed is clipped to [-1, 1].
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        action_shape: Sequence[int],
+        hidden: Sequence[int],
+        *,
+        log_std: tuple[float, float] = (-5.0, 2.0),
+        layer_norm: bool = False,
+        dropout: float = 0.0,
+        init: Init = uniform,
+    ):
+        super().__init__()
+        self.encoder, self.bounds = encoder, log_std
+        self.action_shape = torch.Size(action_shape)
+        size = self.action_shape.numel()
+        self.net = mlp(encoder.dim, hidden, size, layer_norm=layer_norm, dropout=dropout, init=init)
+        self.log_std = nn.Parameter(torch.zeros(self.action_shape))
+
+    def mode(self, observation: Any) -> Tensor:  # (B, *action_shape)
+        return self.net(self.encoder(observation)).tanh().unflatten(-1, self.action_shape)
+
+    def sample(self, observation: Any) -> Tensor:
+        mean = self.mode(observation)
+        return mean + self.std() * torch.randn_like(mean)
+
+    def std(self) -> Tensor:
+        return self.log_std.clamp(*self.bounds).exp()
+
+    def log_prob(self, observation: Any, action: Tensor, mask: Tensor | None = None) -> Tensor:
+        return sum_event(normal_log_prob(action, self.mode(observation), self.std()), mask)
+
+
+class SquashedGaussian(nn.Module):
+    """tanh(N(mean(s), std(s))), as in SAC."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        action_shape: Sequence[int],
+        hidden: Sequence[int],
+        *,
+        log_std: tuple[float, float] = (-20.0, 2.0),
+        layer_norm: bool = False,
+        init: Init = uniform,
+    ):
+        super().__init__()
+        self.encoder, self.bounds = encoder, log_std
+        self.action_shape = torch.Size(action_shape)
+        n_out = 2 * self.action_shape.numel()
+        self.net = mlp(encoder.dim, hidden, n_out, layer_norm=layer_norm, init=init)
+
+    def parameters_of(self, observation: Any) -> tuple[Tensor, Tensor]:
+        """Mean and std before the tanh, each (B, *action_shape)."""
+        mean, log_std = self.net(self.encoder(observation)).chunk(2, -1)
+        std = log_std.clamp(*self.bounds).exp()
+        return mean.unflatten(-1, self.action_shape), std.unflatten(-1, self.action_shape)
+
+    def mode(self, observation: Any) -> Tensor:
+        return self.parameters_of(observation)[0].tanh()
+
+    def sample(self, observation: Any) -> Tensor:
+        return self.sample_with_log_prob(observation)[0]
+
+    def sample_with_log_prob(self, observation: Any) -> tuple[Tensor, Tensor]:
+        """Draw actions (B, *action_shape) and their log-probabilities (B,), differentiably."""
+        mean, std = self.parameters_of(observation)
+        u = mean + std * torch.randn_like(mean)
+        log_prob = normal_log_prob(u, mean, std) - log_det_tanh(u)
+        return u.tanh(), sum_event(log_prob, None)
+
+    def log_prob(self, observation: Any, action: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log-probability of given actions; those on the bound count as 1e-6 inside of it."""
+        mean, std = self.parameters_of(observation)
+        u = action.clamp(-1 + 1e-6, 1 - 1e-6).atanh()
+        return sum_event(normal_log_prob(u, mean, std) - log_det_tanh(u), mask)
+
+
+def log_det_tanh(u: Tensor) -> Tensor:
+    """log(1 - tanh(u)^2), in the form that stays finite for large |u|."""
+    return 2 * (math.log(2) - u - nn.functional.softplus(-2 * u))

@@ -1,0 +1,94 @@
+"""Policy: what acts. The algorithm with its normaliser, the memory of a chunk, its own randomness."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+
+from robo_offline.algorithm import Algorithm
+
+
+class Policy(TensorDictModuleBase):
+    """Acts in one environment, step by step, whatever the chunk.
+
+    A chunk is decided at the episode's start and whenever the last one is used up, and executed
+    open loop. Exploration draws from a stream of its own, seeded by (seed, episode), so what it
+    does depends on nothing that the learner drew in between, nor on the process it runs in.
+    """
+
+    in_keys = ["observation", "is_init", "episode"]
+    out_keys = ["action"]
+
+    def __init__(self, algo: Algorithm, *, seed: int = 0, explore: bool = False):
+        super().__init__()
+        self.algo = copy.deepcopy(algo).eval().requires_grad_(False)
+        self.explore, self.seed = explore, seed
+        # A buffer, so that it travels with the weights to a collector in another process.
+        self.register_buffer("random", torch.tensor(False))  # uniform actions, for a cold start
+        self.reset()
+
+    def reset(self, episode: int = 0) -> None:
+        """Forget the chunk and start the random stream of this episode."""
+        self.queue: list[Tensor] = []
+        generator = torch.Generator().manual_seed(_mix(self.seed, episode))
+        self.stream = generator.get_state()
+
+    def publish(self, algo: Algorithm) -> None:
+        """Take over the weights of a learner."""
+        self.algo.load_state_dict(algo.state_dict())
+
+    def act(self, observation: Any, explore: bool | None = None) -> np.ndarray:
+        """Choose the next action (A,) for one raw observation: an array, or a dict of arrays."""
+        explore = self.explore if explore is None else explore
+        return self._next(_tensors(observation), explore).numpy()
+
+    def forward(self, td: TensorDictBase) -> TensorDictBase:
+        """Write `action` for TorchRL's collectors; one environment, no batch axis."""
+        if td["is_init"].item():
+            self.reset(int(td["episode"].item()))
+        return td.set("action", self._next(td["observation"], self.explore))
+
+    @torch.no_grad()
+    def _next(self, observation: Any, explore: bool) -> Tensor:
+        if not self.queue:
+            with _stream(self):
+                chunk = self._decide(observation.unsqueeze(0), explore)
+            self.queue = list(chunk.reshape(-1, self.algo.spec.step_dim))
+        return self.queue.pop(0)
+
+    def _decide(self, observation: Any, explore: bool) -> Tensor:
+        if self.random and explore:
+            return 2 * torch.rand(self.algo.spec.action_shape) - 1
+        return self.algo.act(observation, explore)[0]
+
+
+class _stream:
+    """Run with a policy's own random stream and leave the global one as it was."""
+
+    def __init__(self, policy: Policy):
+        self.policy = policy
+
+    def __enter__(self) -> None:
+        self.outer = torch.get_rng_state()
+        torch.set_rng_state(self.policy.stream)
+
+    def __exit__(self, *_: object) -> None:
+        self.policy.stream = torch.get_rng_state()
+        torch.set_rng_state(self.outer)
+
+
+def _mix(seed: int, episode: int) -> int:
+    return int(np.random.SeedSequence((seed, episode)).generate_state(1, np.uint64)[0]) >> 1
+
+
+def _tensors(observation: Any) -> Any:
+    if isinstance(observation, dict):
+        leaves = {key: _tensors(value) for key, value in observation.items()}
+        return TensorDict(leaves, [])
+    return torch.as_tensor(observation)

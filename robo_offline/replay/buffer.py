@@ -1,0 +1,183 @@
+"""Replay: episodes in, batches of windows out; a data set and growing experience alike.
+
+Rows lie as in `Dataset.steps`: an episode of T steps takes T + 1 rows, the last one for the final
+observation. So successors, n-step returns and action chunks are gathers at other offsets, and no
+observation is stored twice. The rows live in a TorchRL storage, in memory or memory-mapped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import LazyMemmapStorage, LazyTensorStorage
+
+from robo_offline.errors import UserError
+from robo_offline.schema import DATASET, OWN, Batch
+
+LEAVES = ("observation", "action", "reward", "terminated", "truncated")
+
+
+@dataclass(frozen=True)
+class Window:
+    """How rows become a batch: what one decision spans and how its rewards add up."""
+
+    discount: float  # per environment step
+    chunk: int = 1  # actions per decision, H
+    n_step: int = 1  # steps before the bootstrap; at least `chunk` are taken
+    reward_scale: float = 1.0  # batches hold scale * reward + shift, storage the raw reward
+    reward_shift: float = 0.0
+
+    @property
+    def length(self) -> int:
+        return max(self.chunk, self.n_step)
+
+
+class Replay:
+    """A ring of whole episodes. When it is full the oldest episodes leave, one at a time."""
+
+    def __init__(
+        self, capacity: int, window: Window, *, source: int = OWN, scratch: Path | None = None
+    ):
+        self.capacity, self.window, self.source = capacity, window, source
+        storage = LazyTensorStorage if scratch is None else LazyMemmapStorage
+        options = {} if scratch is None else {"scratch_dir": str(scratch)}
+        self.storage = storage(capacity, **options)
+        self.rows: TensorDictBase | None = None
+        self.episodes: deque[tuple[int, int]] = deque()  # (first row, steps), oldest first
+        self.cursor = 0  # where the next episode begins
+        self.total = 0  # episodes ever appended
+        self.remaining = torch.zeros(capacity, dtype=torch.int64)  # steps from a row to the end
+        self._starts: Tensor | None = None
+
+    @classmethod
+    def of_steps(cls, steps: TensorDictBase, window: Window, source: int = DATASET) -> Replay:
+        """Serve a data set's rows as they lie, without a copy."""
+        replay = cls(0, window, source=source)
+        replay.capacity = len(steps)
+        replay.rows = steps.select(*LEAVES)
+        final = steps["final"].nonzero().squeeze(-1)
+        first = torch.cat([torch.zeros(1, dtype=torch.int64), final[:-1] + 1])
+        replay.episodes = deque(zip(first.tolist(), (final - first).tolist(), strict=True))
+        end = torch.repeat_interleave(final, final - first + 1)
+        replay.remaining = end - torch.arange(len(steps))
+        return replay
+
+    def __len__(self) -> int:
+        """Count the transitions that may be drawn."""
+        return len(self.starts)
+
+    @property
+    def starts(self) -> Tensor:
+        """Rows where a window may begin, in order of age."""
+        if self._starts is None:
+            spans = [torch.arange(first, first + steps) for first, steps in self.episodes]
+            self._starts = torch.cat(spans) if spans else torch.zeros(0, dtype=torch.int64)
+        return self._starts
+
+    def extend(self, episode: TensorDictBase) -> None:
+        """Append one episode of T + 1 rows with the leaves of `Dataset.steps`."""
+        rows = len(episode)
+        if rows > self.capacity:
+            raise UserError(
+                "an episode does not fit into the replay",
+                expected=f"at most {self.capacity} rows",
+                found=f"{rows} rows",
+                remedy="raise replay.capacity",
+            )
+        if self.cursor + rows > self.capacity:  # episodes never wrap around the end of the ring
+            self._evict(self.cursor, self.capacity)
+            self.cursor = 0
+        self._evict(self.cursor, self.cursor + rows)
+        self.place(episode, self.cursor)
+        self.cursor += rows
+        self.total += 1
+
+    def place(self, episode: TensorDictBase, first: int) -> None:
+        """Write an episode's rows beginning at row `first`, as the newest episode."""
+        rows = len(episode)
+        self.storage.set(torch.arange(first, first + rows), episode.select(*LEAVES))
+        self.rows = self.storage[:]
+        self.remaining[first : first + rows] = torch.arange(rows - 1, -1, -1)
+        self.episodes.append((first, rows - 1))
+        self._starts = None
+
+    def export(self, since: int) -> tuple[TensorDictBase, Tensor]:
+        """Return the rows of all episodes from number `since` on, and how many rows each has."""
+        assert self.rows is not None
+        kept = list(self.episodes)[since - (self.total - len(self.episodes)) :]
+        rows = torch.cat([self.rows[first : first + steps + 1] for first, steps in kept])
+        return rows, torch.tensor([steps + 1 for _, steps in kept])
+
+    def _evict(self, begin: int, end: int) -> None:
+        """Forget the episodes that have a row in [begin, end); they are the oldest ones."""
+        while self.episodes and self._overlaps(self.episodes[0], begin, end):
+            self.episodes.popleft()
+
+    @staticmethod
+    def _overlaps(episode: tuple[int, int], begin: int, end: int) -> bool:
+        first, steps = episode
+        return first < end and begin < first + steps + 1
+
+    def sample(self, size: int) -> Batch:
+        """Draw windows uniformly with replacement from the global random stream."""
+        if not len(self):
+            raise UserError("the replay is empty", remedy="collect or load episodes first")
+        return self.gather(self.starts[torch.randint(len(self.starts), (size,))])
+
+    def gather(self, start: Tensor) -> Batch:
+        """Build the batch of windows that begin at the given rows (B,)."""
+        assert self.rows is not None
+        w, rows = self.window, self.rows
+        if w.length == 1:
+            length = torch.ones_like(start)
+            reward = w.reward_scale * rows["reward"][start] + w.reward_shift
+            discount = torch.full_like(reward, w.discount)
+        else:
+            length = self.remaining[start].clamp(max=w.length)
+            reward, discount = self._discounted(start, length)
+        last = start + length - 1
+        batch = {
+            "observation": rows["observation"][start],
+            "action": rows["action"][start],
+            "discount": discount,
+            "source": torch.full(start.shape, self.source, dtype=torch.uint8),
+        }
+        if w.chunk > 1:
+            batch["action"], batch["mask"] = self._chunk(start, length)
+        terminated, truncated = rows["terminated"][last], rows["truncated"][last]
+        following = {
+            "observation": rows["observation"][start + length],
+            "reward": reward,
+            "terminated": terminated,
+            "truncated": truncated,
+            "done": terminated | truncated,
+        }
+        return TensorDict({**batch, "next": following}, start.shape)
+
+    def _discounted(self, start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of discount^k r_k over each window's real steps, and discount^length: (B,), (B,)."""
+        w = self.window
+        offset = torch.arange(w.length)
+        real = offset < length[:, None]  # (B, L)
+        step = torch.minimum(offset, length[:, None] - 1)
+        raw = self.rows["reward"][start[:, None] + step]
+        powers = w.discount ** torch.arange(w.length + 1, dtype=torch.float32)
+        reward = ((w.reward_scale * raw + w.reward_shift) * powers[:-1] * real).sum(1)
+        return reward, powers[length]
+
+    def _chunk(self, start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions (B, H, A) and which are real (B, H).
+
+        What would follow an episode's end has no effect, so any filler is right for a critic as
+        long as it does not give the end away. It is taken from the next row of the batch.
+        """
+        offset = torch.arange(self.window.chunk)
+        real = offset < length[:, None]
+        donor, limit = start.roll(-1), length.roll(-1)
+        index = torch.where(real, start[:, None] + offset, donor[:, None] + offset % limit[:, None])
+        return self.rows["action"][index], real
