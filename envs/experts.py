@@ -21,8 +21,8 @@ CLOSING_STEPS = 5  # steps until the fingers hold
 
 # Lift
 HOVER_M = 0.06  # height above the cube where the hand is brought over it
-ALIGNED_M = 0.012  # horizontal distance at which the hand may go down
-GRASP_M = 0.015  # distance between hand and cube at which the fingers close
+ALIGNED_M = 0.02  # horizontal distance at which the hand may go down
+GRASP_M = 0.02  # distance between hand and cube at which the fingers close
 LOST_M = 0.04  # distance at which the cube is out of the hand
 LIFT_HEIGHT_M = 0.12
 
@@ -113,7 +113,8 @@ class LiftExpert(_Arm):
         aside = np.linalg.norm(offset[:2])
         sides = data.body_xmat[body].reshape(3, 3).T  # the cube may be taken by either pair
         turn = min(
-            (self.turn_to(_level(side), -VERTICAL) for side in sides[:2]), key=np.linalg.norm
+            (self.turn_to(_level(side), -VERTICAL) for side in sides if abs(side[2]) < 0.7),
+            key=np.linalg.norm,
         )
         if distance > LOST_M:
             self._closing = 0
