@@ -1,4 +1,4 @@
-"""Environments: every one is a Gymnasium environment with actions in [-1, 1] and `success` in its info.
+"""Environments: each a Gymnasium environment, its actions in [-1, 1], `success` in every info.
 
 `make("robosuite/lift")` reads `configs/env/robosuite/lift.yaml`, the file that `env=robosuite/lift`
 names on the command line, so the two can never disagree.

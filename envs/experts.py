@@ -47,7 +47,8 @@ class Expert:
     def __init__(
         self, env: gymnasium.Env, noise: float = 0.0, rng: np.random.Generator | None = None
     ):
-        self.env, self.noise = env.unwrapped, noise
+        self.env: Any = env.unwrapped
+        self.noise = noise
         self.rng = rng if rng is not None else np.random.default_rng(0)
         self.reset()
 

@@ -88,6 +88,8 @@ class Renderer:
         self._options.geomgroup[VISUAL_GROUP] = 1
         self._camera = mujoco.MjvCamera()
         self._model: Any = None
+        self._scene: Any = None
+        self._buffers: Any = None
 
     def image(self, model: Any, data: Any, camera: str, width: int, height: int) -> np.ndarray:
         """Return what `camera` sees, upright, as uint8 (height, width, 3)."""

@@ -30,7 +30,7 @@ def make_gymnasium(
     """
     with _settled_warnings():
         spec = _find(id)
-        creator = spec.entry_point
+        creator: Any = spec.entry_point
         if isinstance(creator, str):
             creator = gymnasium.envs.registration.load_env_creator(creator)
         modes = getattr(creator, "metadata", {}).get("render_modes", [])

@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 
 from envs.graphics import Renderer, import_without_graphics, mujoco
+from envs.osc import shorten
 from robo_offline.errors import UserError, nearest
 
 # robomimic's low-dimensional observation, in this order; a task without one of them goes without.
@@ -21,13 +22,14 @@ OBSERVATION_KEYS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", 
 # Object sensors are relative to the hand, and read zero in silence when these two are off.
 HAND_KEYS = ("robot0_eef_pos", "robot0_eef_quat")
 RENDER_CAMERA = "agentview"
-# Said at every import about optional parts that this project does not use.
+# Said at every import about optional parts that this project does not use, or at every step.
 IDLE_WARNINGS = (
     "No private macro file found",
     "It is recommended to use a private macro file",
     "To setup, run: python",
     "Could not import robosuite_models",
     "Could not load the mink-based whole-body IK",
+    "Joint limit reached",  # in Wipe, where it ends the episode
 )
 
 
@@ -84,6 +86,7 @@ class Robosuite(gymnasium.Env):
         self.simulation.rng.bit_generator.state = episode.bit_generator.state
         self.simulation.reset()
         self._enable_sensors()
+        shorten(self.simulation)
         self._steps = 0
         return self.observe(), {"success": self.success()}
 
@@ -157,7 +160,7 @@ class Robosuite(gymnasium.Env):
                 )
 
     def _enable_sensors(self) -> None:
-        """Switch off the sensors that no observation reads; a quarter of a step's time is theirs."""
+        """Switch off the sensors that no observation reads."""
         needed = {*self.observation_keys, *HAND_KEYS}
         modalities = {key.removesuffix("-state") for key in self.observation_keys}
         for name, sensor in self.simulation._observables.items():

@@ -13,6 +13,8 @@ from torchrl.data import Binary, Unbounded
 from torchrl.envs import EnvBase, GymWrapper, InitTracker, TransformedEnv
 from torchrl.envs.gym_like import default_info_dict_reader
 
+from robo_offline.spec import Spec
+
 
 def episode_seed(seed: int, index: int) -> int:
     """Return the seed of episode `index` of a run: NumPy's SeedSequence over both, as 31 bits."""
@@ -68,6 +70,16 @@ class _Leaves(gymnasium.Wrapper):
         return {"observation": observation} if self._nested else observation
 
 
+class _Wrapper(GymWrapper):
+    """TorchRL's wrapper, told the observation's spec, in which it would rename a leaf `state`."""
+
+    def _make_specs(self, env: gymnasium.Env, batch_size: Any = None) -> None:
+        super()._make_specs(env, batch_size)
+        if isinstance(env.observation_space, Dict):
+            inner = env.observation_space["observation"]
+            self.observation_spec = Spec.from_spaces(inner, env.action_space).observation
+
+
 def _arrays(info: dict[str, Any]) -> dict[str, np.ndarray]:
     return {
         "success": np.array([info["success"]], np.bool_),
@@ -83,7 +95,7 @@ def as_torchrl(
     Keys: `observation` (a leaf, or nested for dict observations), `action`, `reward`, `terminated`,
     `truncated`, `done`, `is_init`, and for every step `success` and the `episode` it belongs to.
     """
-    env: EnvBase = GymWrapper(_Leaves(EpisodeSeeds(make(), seed, first_episode)))
+    env: EnvBase = _Wrapper(_Leaves(EpisodeSeeds(make(), seed, first_episode)))
     reader = default_info_dict_reader(
         ["success", "episode"],
         spec={

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from robo_offline.errors import UserError, nearest
+from robo_offline.policies.action_range import ActionRange
 from robo_offline.spec import Spec
 
 Loss = tuple[Tensor, dict[str, Tensor]]
@@ -27,6 +28,7 @@ class Config:
     lr: dict[str, float]  # Adam step per module; `default` serves those not named
     offline_decay: tuple[str, ...]  # modules whose lr falls to 0 over the offline phase (cosine)
     chunk: int  # actions decided at once and executed open loop; 1 is step by step
+    data_range: bool  # the policy's [-1, 1] is as far as the data goes, per dimension
 
 
 class Algorithm(nn.Module):
@@ -45,6 +47,7 @@ class Algorithm(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.spec = spec.chunked(cfg.chunk)
+        self.action_range = ActionRange(spec.step_dim)
         self.build(self.spec, encoder)
         self._check()
 
@@ -83,7 +86,7 @@ class Algorithm(nn.Module):
         """Set phase- or time-dependent weights; called before each update with plain numbers."""
 
     def act(self, observation: Any, explore: bool) -> Tensor:
-        """Choose actions (B, *action_shape) in [-1, 1]."""
+        """Choose actions (B, *action_shape) in the policy's [-1, 1]."""
         actor = self.actor
         return (actor.sample(observation) if explore else actor.mode(observation)).clamp(-1, 1)
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from robo_offline.algorithm import Algorithm
 from robo_offline.datasets import Dataset, load
+from robo_offline.datasets.no_ops import drop_no_ops
 from robo_offline.datasets.statistics import observation_statistics
 from robo_offline.engine.learner import Learner
 from robo_offline.errors import UserError
@@ -43,6 +44,8 @@ def environment_spec(cfg: DictConfig) -> Spec:
 def dataset_and_spec(cfg: DictConfig) -> tuple[Dataset | None, Spec]:
     """Load the data set and hold it against the environment. Raises UserError where they differ."""
     data = load(cfg.dataset) if cfg.dataset else None
+    if data is not None and cfg.drop_no_ops:
+        data = drop_no_ops(data)
     spec = environment_spec(cfg)
     if data is not None:
         differences = data.spec.difference(spec)
@@ -90,8 +93,19 @@ def run(cfg: DictConfig, directory: Path) -> Run:
     torch.set_num_threads(cfg.threads)
     torch.manual_seed(cfg.seed)
     data, spec = dataset_and_spec(cfg)
-    algo = algorithm(cfg, spec, data)
-    make = environment(cfg.env)
+    return assemble(cfg, directory, algorithm(cfg, spec, data), data, environment(cfg.env))
+
+
+def assemble(
+    cfg: DictConfig,
+    directory: Path,
+    algo: Algorithm,
+    data: Dataset | None,
+    make: Callable[[], gymnasium.Env],
+) -> Run:
+    """Put a run together around an algorithm that is built already."""
+    if algo.cfg.data_range and data is not None:
+        algo.action_range.fit(data.steps["action"])
     evaluator = Evaluator(
         make,
         episodes=cfg.evaluation.episodes,

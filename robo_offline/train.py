@@ -39,7 +39,7 @@ def main(overrides: Sequence[str]) -> Path:
 
         run = build.run(cfg, directory)
         cfg.run_dir = str(directory)
-        _write_identity(cfg, directory)
+        write_identity(cfg, directory)
         try:
             run.execute(build.phases(cfg))
         finally:
@@ -135,7 +135,8 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def _write_identity(cfg: DictConfig, directory: Path) -> None:
+def write_identity(cfg: DictConfig, directory: Path) -> None:
+    """Write what a run is: its resolved configuration, and where and with what it ran."""
     OmegaConf.save(cfg, directory / "config.yaml.partial", resolve=True)
     (directory / "config.yaml.partial").replace(directory / "config.yaml")
     packages = ["torch", "torchrl", "tensordict", "mujoco", "robosuite", "gymnasium", "numpy"]

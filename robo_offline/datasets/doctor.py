@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from robo_offline.datasets import guard
 from robo_offline.datasets.examination import Examination
 from robo_offline.datasets.finding import SEVERITIES, Finding
 from robo_offline.datasets.jumps import Jumps
@@ -33,11 +34,11 @@ def examine(name: str) -> list[Finding]:
     for number in range(len(store)):
         try:
             raw = store.raw(number)
+            with guard.reading(f"{store.path}, episode {number}"):
+                examination.see(number, raw)
+                jumps.learn(raw)
         except UserError as error:
             findings.append(_unreadable(error, number))
-            continue
-        examination.see(number, raw)
-        jumps.learn(raw)
     for number in range(len(store)) if jumps.ready() else ():
         try:
             jumps.see(number, store.raw(number))

@@ -48,7 +48,7 @@ class Examination:
     def see(self, number: int, raw: dict[str, Any]) -> None:
         """Examine one episode as Minari reads it."""
         action, reward = np.asarray(raw["actions"]), np.asarray(raw["rewards"])
-        steps = len(action) if action.ndim else 0
+        steps = len(action if action.ndim else reward)
         self._lengths.append(steps)
         if steps == 0:
             self._add(

@@ -30,7 +30,7 @@ def info(name: str) -> dict[str, Any]:
     action: dict[str, Any] = {"seen_low": None, "seen_high": None, "outside": 0}
     low, high = _bounds(store.action_space)
     for episode in store.episodes():
-        lengths.append(len(episode))
+        lengths.append(len(episode.reward))
         returns.append(float(episode.reward.sum(dtype=np.float64)))
         if episode.success is not None:
             succeeded.append(bool(episode.success.any()))
@@ -41,7 +41,7 @@ def info(name: str) -> dict[str, Any]:
             for path, leaf in leaves(episode.observation)
         }
         extras |= set(episode.extra)
-        if len(episode):
+        if len(episode.reward):
             rewards = [min(rewards[0], episode.reward.min()), max(rewards[1], episode.reward.max())]
             action |= _extremes(action, episode.action, low, high)
     return {

@@ -284,17 +284,15 @@ class Store:
         with guard.reading(self.path, remedy), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._storage = MinariStorage.read(self.path)
-            self.lengths = self._lengths()
+            total = int(self.metadata["total_episodes"])
+            rows = list(self._storage.get_episode_metadata(range(total)))
+            self.lengths = [int(row["total_steps"]) for row in rows]
+            self._seeds = [row.get("seed") for row in rows]
         self.observation_space = self._storage.observation_space
         self.action_space = self._storage.action_space
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    def _lengths(self) -> list[int]:
-        total = int(self.metadata["total_episodes"])
-        rows = self._storage.get_episode_metadata(range(total))
-        return [int(row["total_steps"]) for row in rows]
 
     def raw(self, number: int) -> dict[str, Any]:
         """Read one episode as Minari gives it, unchecked."""
@@ -306,7 +304,7 @@ class Store:
         """Read one episode as our record."""
         raw = self.raw(number)
         with guard.reading(f"{self.path}, episode {number}"):
-            return as_episode(raw)
+            return as_episode(raw | {"seed": self._seeds[number]})
 
     def episodes(self) -> Iterator[Episode]:
         """Read all episodes in order."""

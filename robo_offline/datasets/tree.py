@@ -12,6 +12,7 @@ Path = tuple[str, ...]
 
 def leaves(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Yield (path, array) in a fixed order; the path of a bare array is ()."""
+    tree = _named(tree)
     if isinstance(tree, dict):
         for key in sorted(tree):
             yield from leaves(tree[key], (*path, str(key)))
@@ -20,10 +21,15 @@ def leaves(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply `function` to every leaf."""
+    """Apply `function` to every leaf; a tuple becomes a dict of its places."""
+    tree = _named(tree)
     if isinstance(tree, dict):
         return {key: mapped(function, tree[key]) for key in sorted(tree)}
     return function(tree)
+
+
+def _named(tree: Any) -> Any:
+    return {str(place): leaf for place, leaf in enumerate(tree)} if type(tree) is tuple else tree
 
 
 def stacked(trees: list[Any]) -> Any:

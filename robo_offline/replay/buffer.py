@@ -17,6 +17,7 @@ from torch import Tensor
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage
 
 from robo_offline.errors import UserError
+from robo_offline.policies.action_range import ActionRange
 from robo_offline.schema import DATASET, OWN, Batch
 
 LEAVES = ("observation", "action", "reward", "terminated", "truncated")
@@ -31,6 +32,7 @@ class Window:
     n_step: int = 1  # steps before the bootstrap; at least `chunk` are taken
     reward_scale: float = 1.0  # batches hold scale * reward + shift, storage the raw reward
     reward_shift: float = 0.0
+    action_range: ActionRange | None = None  # batches hold the policy's units, storage the executed
 
     @property
     def length(self) -> int:
@@ -143,12 +145,13 @@ class Replay:
         last = start + length - 1
         batch = {
             "observation": rows["observation"][start],
-            "action": rows["action"][start],
             "discount": discount,
             "source": torch.full(start.shape, self.source, dtype=torch.uint8),
         }
         if w.chunk > 1:
             batch["action"], batch["mask"] = self._chunk(start, length)
+        else:
+            batch["action"] = self._actions(start)
         terminated, truncated = rows["terminated"][last], rows["truncated"][last]
         following = {
             "observation": rows["observation"][start + length],
@@ -180,4 +183,8 @@ class Replay:
         real = offset < length[:, None]
         donor, limit = start.roll(-1), length.roll(-1)
         index = torch.where(real, start[:, None] + offset, donor[:, None] + offset % limit[:, None])
-        return self.rows["action"][index], real
+        return self._actions(index), real
+
+    def _actions(self, index: Tensor) -> Tensor:
+        action, scale = self.rows["action"][index], self.window.action_range
+        return action if scale is None else scale.to_policy(action)

@@ -1,5 +1,6 @@
 """The doctor finds each planted fault, and none in sound data."""
 
+import io
 import json
 
 import gymnasium
@@ -162,8 +163,6 @@ def test_findings_are_json_and_print():
     logged[1].reward[3] = np.nan
     found = list(codes(logged).values())
     assert [row["severity"] for row in json.loads(doctor.to_json(found))] == ["error", "warning"]
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))
-    console.print(doctor.render(found))
-    console.file.close()
-    text = console.export_text()
-    assert "episode 1, row 3" in text and "1 error, 1 warning" in text
+    page = io.StringIO()
+    Console(file=page, width=100).print(doctor.render(found))
+    assert "episode 1, row 3" in page.getvalue() and "1 error, 1 warning" in page.getvalue()

@@ -19,7 +19,7 @@ QUICK = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-SLOW = settings(QUICK, max_examples=15)
+SLOW = settings(QUICK, max_examples=10)
 MEMORY_KIB = 4 << 20
 
 

@@ -20,12 +20,13 @@ def test_what_is_written_is_read_back():
     assert metadata["total_steps"] == 12
 
 
-def test_success_and_extras_come_back_per_step():
+def test_success_extras_and_seed_come_back():
     one = episode(4, extra={"timestamp": np.arange(4.0)})
+    one.seed = 11
     store.write("made/walk-v1", [one])
     (read,) = store.read("made/walk-v1")[0]
     assert read.success.tolist() == [False, False, False, True]
-    assert read.extra["timestamp"].tolist() == [0, 1, 2, 3]
+    assert read.extra["timestamp"].tolist() == [0, 1, 2, 3] and read.seed == 11
 
 
 def test_minari_reads_it_with_its_spaces():

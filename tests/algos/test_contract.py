@@ -1,0 +1,239 @@
+"""The contract of every algorithm, found by its YAML: a new one adds no test code."""
+
+from __future__ import annotations
+
+import ast
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import get_class
+from safetensors.torch import load, save
+from tensordict import TensorDict
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from robo_offline import schema
+from robo_offline.config import choices, compose
+from robo_offline.encoders.state import State
+from robo_offline.engine.learner import Learner
+
+B = 37  # a prime that is no other size here, so that (B, B) can only be a slip
+NAMES = [name for name in choices("algo") if name != "base"]
+CHUNKS = (1, 3)
+FORBIDDEN = (".item()", ".cuda()", ".cpu()", ".backward()", "torch.compile", "float(")
+OFF_LIMITS = ("hydra", "omegaconf", "torch.optim", "envs", "configs") + tuple(
+    f"robo_offline.{part}"
+    for part in ("engine", "replay", "datasets", "phases", "build", "train", "checkpoint", "loggers")
+)
+
+
+def algorithm_class(name: str) -> type:
+    return get_class(compose([f"algo={name}"]).algo._target_.removesuffix(".create"))
+
+
+def build(name: str, spec, chunk: int = 1, seed: int = 0, **knobs):
+    """The algorithm with its shipped values, but narrow."""
+    torch.manual_seed(seed)
+    cls = algorithm_class(name)
+    if "hidden" in cls.Config.__dataclass_fields__:
+        knobs["hidden"] = (16, 16)
+    return cls.create(spec, partial(State, spec), chunk=chunk, **knobs)
+
+
+def make_batch(chunk: int, seed: int = 0) -> TensorDict:
+    """Random rows: a third terminated, a third truncated, chunks with filler at the ends."""
+    random = torch.Generator().manual_seed(seed)
+    kind = torch.arange(B) % 3
+    shape = (B, 2) if chunk == 1 else (B, chunk, 2)
+    length = torch.where(kind > 0, torch.arange(B) % chunk + 1, chunk)
+    batch = TensorDict(
+        {
+            "observation": torch.randn(B, 4, generator=random),
+            "action": 2 * torch.rand(shape, generator=random) - 1,
+            "discount": 0.99**length,
+            "source": torch.zeros(B, dtype=torch.uint8),
+            "next": {
+                "observation": torch.randn(B, 4, generator=random),
+                "reward": torch.randn(B, generator=random),
+                "terminated": kind == 1,
+                "truncated": kind == 2,
+                "done": kind > 0,
+            },
+        },
+        [B],
+    )
+    if chunk > 1:
+        batch["mask"] = torch.arange(chunk) < length[:, None]
+    return batch
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(params=CHUNKS, ids=lambda chunk: f"chunk{chunk}")
+def chunk(request):
+    return request.param
+
+
+def state(algo) -> dict[str, torch.Tensor]:
+    return {key: value.detach().clone() for key, value in algo.state_dict().items()}
+
+
+def losses(algo, batch) -> dict[str, torch.Tensor]:
+    """Every loss, each from the same place of the random stream."""
+    values = {}
+    for name in algo.order:
+        torch.manual_seed(1)
+        values[name] = getattr(algo, f"loss_{name}")(batch)[0].detach()
+    return values
+
+
+def test_it_builds_from_its_yaml_and_its_batch_keeps_the_schema(name, chunk, spec):
+    algo = build(name, spec, chunk)
+    schema.check(make_batch(chunk), algo.spec)
+
+
+def test_each_loss_trains_its_module_alone_and_its_targets_follow_exactly(name, chunk, spec):
+    algo, batch = build(name, spec, chunk, tau=0.1), make_batch(chunk)
+    learner = Learner(algo)
+    for trained in algo.order:
+        before = state(algo)
+        learner.step(trained, batch)
+        after = algo.state_dict()
+        for key, value in after.items():
+            module, _, rest = key.partition(".")
+            if module == trained:
+                continue
+            fast = algo.targets.get(module)
+            if fast == trained:
+                expected = torch.lerp(before[key], after[f"{fast}.{rest}"], 0.1)
+                assert torch.equal(value, expected), key
+            else:
+                assert torch.equal(value, before[key]), key
+        trainable = dict(getattr(algo, trained).named_parameters())
+        assert all(
+            not torch.equal(value, before[f"{trained}.{key}"]) for key, value in trainable.items()
+        )
+
+
+def test_losses_and_metrics_are_finite_tensors_without_an_axis(name, chunk, spec):
+    algo, batch = build(name, spec, chunk), make_batch(chunk)
+    for trained in algo.order:
+        loss, metrics = getattr(algo, f"loss_{trained}")(batch)
+        for value in (loss, *metrics.values()):
+            assert value.shape == () and value.isfinite()
+
+
+def test_every_loss_falls_on_one_fixed_batch(name, chunk, spec):
+    algo, batch = build(name, spec, chunk, tau=0.0), make_batch(chunk)
+    learner = Learner(algo)
+    for trained in algo.order:
+        before = losses(algo, batch)[trained]
+        for _ in range(20):
+            torch.manual_seed(1)
+            learner.step(trained, batch)
+        assert losses(algo, batch)[trained] < before
+
+
+class NoSquare(TorchDispatchMode):
+    """Refuse every tensor with the batch twice among its axes."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                assert tuple(tensor.shape).count(B) < 2, f"{func} made {tuple(tensor.shape)}"
+        return out
+
+
+def test_no_tensor_ever_has_the_batch_twice_among_its_axes(name, chunk, spec):
+    algo, batch = build(name, spec, chunk), make_batch(chunk)
+    learner = Learner(algo)
+    with NoSquare():
+        for trained in algo.order:
+            learner.step(trained, batch)
+
+
+@pytest.mark.parametrize("explore", [False, True])
+def test_actions_keep_their_shape_and_stay_within_the_bounds(name, chunk, spec, explore):
+    algo = build(name, spec, chunk).eval()
+    action = algo.act(100 * torch.randn(B, 4), explore)
+    assert action.shape == (B, *algo.spec.action_shape)
+    assert action.abs().max() <= 1
+
+
+def test_acting_without_exploration_draws_nothing(name, chunk, spec):
+    algo, observation = build(name, spec, chunk).eval(), torch.randn(B, 4)
+    before = torch.get_rng_state()
+    first, second = algo.act(observation, False), algo.act(observation, False)
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def disturbed(batch: TensorDict, rows: torch.Tensor) -> TensorDict:
+    batch = batch.clone()
+    batch["next", "observation"][rows] += 3.0
+    return batch
+
+
+def test_terminated_rows_ignore_their_successor(name, chunk, spec):
+    algo, batch = build(name, spec, chunk), make_batch(chunk)
+    changed = disturbed(batch, batch["next", "terminated"])
+    assert losses(algo, changed) == losses(algo, batch)
+
+
+def test_truncated_rows_bootstrap_from_their_successor(name, chunk, spec):
+    algo, batch = build(name, spec, chunk), make_batch(chunk)
+    changed = disturbed(batch, batch["next", "truncated"])
+    assert (losses(algo, changed) != losses(algo, batch)) == bool(algo.targets)
+
+
+def test_filler_of_a_chunk_does_not_reach_a_loss_without_a_critic(name, spec):
+    algo, batch = build(name, spec, 3), make_batch(3)
+    if algo.targets:
+        pytest.skip("a critic may read any filler; see the replay")
+    changed = batch.clone()
+    changed["action"][~batch["mask"]] = 0.123
+    assert losses(algo, changed) == losses(algo, batch)
+
+
+def test_an_actor_does_not_imitate_the_filler_of_a_chunk(name, spec):
+    algo, batch = build(name, spec, 3), make_batch(3)
+    if not hasattr(algo.actor, "log_prob"):
+        pytest.skip("this actor has no density")
+    args = batch["observation"], batch["action"], batch["mask"]
+    before = algo.actor.log_prob(*args)
+    batch["action"][~batch["mask"]] = 0.123
+    assert torch.equal(algo.actor.log_prob(*args), before)
+
+
+def test_a_saved_learner_continues_bit_for_bit(name, chunk, spec):
+    first = Learner(build(name, spec, chunk, seed=1))
+    second = Learner(build(name, spec, chunk, seed=2))
+    for count in range(5):
+        first.update(make_batch(chunk, count))
+    second.load_state_dict(load(save(first.state_dict())))
+    for learner in (first, second):
+        torch.manual_seed(7)
+        for count in range(25):
+            metrics = learner.update(make_batch(chunk, 10 + count))
+    a, b = first.state_dict(), second.state_dict()
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert all(metrics[key].isfinite() for key in metrics)
+
+
+def test_the_file_keeps_to_the_layout(name):
+    path = Path(__import__(algorithm_class(name).__module__, fromlist=["x"]).__file__)
+    text = path.read_text()
+    assert len(text.splitlines()) <= 150
+    assert not [word for word in FORBIDDEN if word in text]
+    for node in ast.walk(ast.parse(text)):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+        for module in modules:
+            assert not module.startswith(OFF_LIMITS), module
