@@ -60,6 +60,7 @@ class Continuous(gymnasium.Wrapper):
         self._low = action.low.astype(np.float64)
         self._half = (action.high.astype(np.float64) - self._low) / 2
         self._dtype = action.dtype
+        self._rendered = False
         self.action_space = Box(-1.0, 1.0, action.shape, np.float32)
         space = env.observation_space
         self._goal = isinstance(space, Dict) and set(space.keys()) == GOAL_KEYS
@@ -82,14 +83,18 @@ class Continuous(gymnasium.Wrapper):
 
     def render(self) -> Any:
         """Return an RGB image (H, W, 3) of the scene."""
-        if hasattr(self.unwrapped, "model"):  # MuJoCo; Gymnasium chooses no renderer by itself
-            from envs.graphics import backend
+        if not self._rendered and hasattr(self.unwrapped, "model"):  # MuJoCo
+            from envs.graphics import Renderer
 
-            backend()
-        image = self.env.render()
-        # A context that outlives EGL's own exit handler fails noisily as the process ends.
-        atexit.unregister(self.close)
-        atexit.register(self.close)
+            Renderer(8, 8).close()  # chooses how images are made, or says what is missing
+        try:
+            image = self.env.render()
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise UserError(f"{_name(self.env)} cannot make images", remedy=error) from error
+        if not self._rendered:
+            # A context that outlives EGL's own exit handler fails noisily as the process ends.
+            atexit.register(self.close)
+            self._rendered = True
         return image
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ from robo_offline.errors import UserError
 from robo_offline.replay.buffer import Replay
 
 FORMAT = 1
+PARTIAL = ".next.partial"  # one name: a run has one writer, and what a kill left is overwritten
 
 
 class Checkpoints:
@@ -41,11 +42,17 @@ class Checkpoints:
         self.replay_directory = directory / "replay"
 
     def save(
-        self, tag: int, tensors: dict[str, Tensor], state: dict, replay: Replay | None
+        self,
+        tag: int,
+        tensors: dict[str, Tensor],
+        state: dict,
+        replay: Replay | None,
+        *,
+        best: bool = False,
     ) -> Path:
         """Write a checkpoint and point `last` at it. Raises UserError when the disk is full."""
-        final = self.directory / f"{tag:09d}"
-        partial = self.directory / f".{tag:09d}.partial"
+        final = self._unused(f"{tag:09d}")
+        partial = self.directory / PARTIAL
         with _disk_errors(final):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -54,12 +61,19 @@ class Checkpoints:
             _write_tensors(partial / "learner.safetensors", tensors)
             _write_text(partial / "state.json", json.dumps({"format": FORMAT, **state}))
             _sync(partial)
-            if final.exists():  # the same position saved twice, by a resumed run
-                shutil.rmtree(final)
             partial.rename(final)
+            if best:  # before `last`: a kill in between repeats the evaluation that found it
+                self.point("best", final)
             self.point("last", final)
             self._prune()
         return final
+
+    def _unused(self, name: str) -> Path:
+        """Where to write: what a link leads to is never written again, even at the same place."""
+        folder, number = self.directory / name, 2
+        while folder.exists():
+            folder, number = self.directory / f"{name}-{number}", number + 1
+        return folder
 
     def exist(self) -> bool:
         """Say whether there is one to continue from."""
@@ -93,12 +107,10 @@ class Checkpoints:
                 found=str(error).splitlines()[0],
                 remedy="point `last` at an older folder beside it",
             ) from error
-        if state.get("format") != FORMAT:
+        version = state.get("format") if isinstance(state, dict) else None
+        if version != FORMAT:
             raise UserError(
-                "a checkpoint has another format",
-                where=folder,
-                expected=FORMAT,
-                found=state.get("format"),
+                "a checkpoint has another format", where=folder, expected=FORMAT, found=version
             )
         return tensors, state
 
@@ -116,7 +128,7 @@ class Checkpoints:
                 ".".join(key) if isinstance(key, tuple) else key: value.contiguous()
                 for key, value in rows.items(include_nested=True, leaves_only=True)
             }
-            partial = path.with_suffix(".partial")
+            partial = self.replay_directory / PARTIAL
             _write_tensors(partial, leaves | {"lengths": lengths})
             partial.rename(path)
             _sync(self.replay_directory)
@@ -129,6 +141,14 @@ class Checkpoints:
     def restore_replay(self, replay: Replay, state: dict) -> None:
         """Fill an empty replay with the episodes of a checkpoint, each at the rows it had."""
         places = [tuple(pair) for pair in state["episodes"]]
+        needed = max((first + steps + 1 for first, steps in places), default=0)
+        if needed > replay.capacity:
+            raise UserError(
+                "the online episodes of a checkpoint do not fit into the replay",
+                expected=f"a capacity of at least {needed} rows",
+                found=f"{replay.capacity} rows",
+                remedy="continue with the replay.capacity that the run began with",
+            )
         oldest = state["total"] - len(places)
         ordinal = oldest
         for first, end, path in self._segments():
@@ -216,7 +236,7 @@ def _disk_errors(where: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        shutil.rmtree(where.parent / f".{where.name}.partial", ignore_errors=True)
+        shutil.rmtree(where.parent / PARTIAL, ignore_errors=True)
         raise UserError(
             "the disk is full: a checkpoint was not saved"
             if full

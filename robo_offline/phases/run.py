@@ -161,8 +161,7 @@ class Run:
         self.logger.evaluation(self._stamp() | row)
         if [*result.rank] >= c.best:
             c.best = [*result.rank]
-            self.save()
-            self.checkpoints.point("best", (self.directory / "checkpoints" / "last").resolve())
+            self.save(best=True)
 
     def policy(self, explore: bool = False) -> Policy:
         """A copy of the current policy, to act or to be kept."""
@@ -179,7 +178,7 @@ class Run:
 
     # -- saving and continuing ---------------------------------------------------------------
 
-    def save(self) -> Path:
+    def save(self, best: bool = False) -> Path:
         """Write a checkpoint from which the run continues exactly."""
         with self.timed("save"):
             c = self.counters
@@ -196,7 +195,7 @@ class Run:
             tag = c.update + c.env_step
             tensors = self.learner.state_dict()
             tensors |= {f"{PUBLISHED}{key}": value for key, value in self.published.items()}
-            return self.checkpoints.save(tag, tensors, state, self.replay.online)
+            return self.checkpoints.save(tag, tensors, state, self.replay.online, best=best)
 
     def resume(self, name: str = "last") -> None:
         """Continue from a checkpoint: learner, replay, counters, random stream and logs."""

@@ -47,7 +47,8 @@ class Replay:
     ):
         self.capacity, self.window, self.source = capacity, window, source
         storage = LazyTensorStorage if scratch is None else LazyMemmapStorage
-        options = {} if scratch is None else {"scratch_dir": str(scratch)}
+        # A resumed run finds the files of its earlier sitting, and fills them anew.
+        options = {} if scratch is None else {"scratch_dir": str(scratch), "existsok": True}
         self.storage = storage(capacity, **options)
         self.rows: TensorDictBase | None = None
         self.episodes: deque[tuple[int, int]] = deque()  # (first row, steps), oldest first
@@ -103,6 +104,8 @@ class Replay:
         """Write an episode's rows beginning at row `first`, as the newest episode."""
         rows = len(episode)
         self.storage.set(torch.arange(first, first + rows), episode.select(*LEAVES))
+        # TorchRL counts the rows written, as if there were no gaps: give it no say in the length.
+        self.storage._len = self.capacity
         self.rows = self.storage[:]
         self.remaining[first : first + rows] = torch.arange(rows - 1, -1, -1)
         self.episodes.append((first, rows - 1))

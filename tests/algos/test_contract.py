@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
-from functools import partial
+import copy
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 import torch
+import toy
 from hydra.utils import get_class
 from safetensors.torch import load, save
 from tensordict import TensorDict
@@ -28,17 +30,23 @@ OFF_LIMITS = ("hydra", "omegaconf", "torch.optim", "envs", "configs") + tuple(
 )
 
 
+@cache
 def algorithm_class(name: str) -> type:
     return get_class(compose([f"algo={name}"]).algo._target_.removesuffix(".create"))
 
 
-def build(name: str, spec, chunk: int = 1, seed: int = 0, **knobs):
+def build(name: str, chunk: int = 1, **changes):
     """The algorithm with its shipped values, but narrow."""
+    return copy.deepcopy(_build(name, chunk, **changes))
+
+
+@cache
+def _build(name: str, chunk: int, seed: int = 0, **knobs):
     torch.manual_seed(seed)
     cls = algorithm_class(name)
     if "hidden" in cls.Config.__dataclass_fields__:
         knobs["hidden"] = (16, 16)
-    return cls.create(spec, partial(State, spec), chunk=chunk, **knobs)
+    return cls.create(toy.spec(), partial(State, toy.spec()), chunk=chunk, **knobs)
 
 
 def make_batch(chunk: int, seed: int = 0) -> TensorDict:
@@ -91,13 +99,13 @@ def losses(algo, batch) -> dict[str, torch.Tensor]:
     return values
 
 
-def test_it_builds_from_its_yaml_and_its_batch_keeps_the_schema(name, chunk, spec):
-    algo = build(name, spec, chunk)
+def test_it_builds_from_its_yaml_and_its_batch_keeps_the_schema(name, chunk):
+    algo = build(name, chunk)
     schema.check(make_batch(chunk), algo.spec)
 
 
-def test_each_loss_trains_its_module_alone_and_its_targets_follow_exactly(name, chunk, spec):
-    algo, batch = build(name, spec, chunk, tau=0.1), make_batch(chunk)
+def test_each_loss_trains_its_module_alone_and_its_targets_follow_exactly(name, chunk):
+    algo, batch = build(name, chunk, tau=0.1), make_batch(chunk)
     learner = Learner(algo)
     for trained in algo.order:
         before = state(algo)
@@ -119,16 +127,16 @@ def test_each_loss_trains_its_module_alone_and_its_targets_follow_exactly(name, 
         )
 
 
-def test_losses_and_metrics_are_finite_tensors_without_an_axis(name, chunk, spec):
-    algo, batch = build(name, spec, chunk), make_batch(chunk)
+def test_losses_and_metrics_are_finite_tensors_without_an_axis(name, chunk):
+    algo, batch = build(name, chunk), make_batch(chunk)
     for trained in algo.order:
         loss, metrics = getattr(algo, f"loss_{trained}")(batch)
         for value in (loss, *metrics.values()):
             assert value.shape == () and value.isfinite()
 
 
-def test_every_loss_falls_on_one_fixed_batch(name, chunk, spec):
-    algo, batch = build(name, spec, chunk, tau=0.0), make_batch(chunk)
+def test_every_loss_falls_on_one_fixed_batch(name, chunk):
+    algo, batch = build(name, chunk, tau=0.0), make_batch(chunk)
     learner = Learner(algo)
     for trained in algo.order:
         before = losses(algo, batch)[trained]
@@ -149,8 +157,8 @@ class NoSquare(TorchDispatchMode):
         return out
 
 
-def test_no_tensor_ever_has_the_batch_twice_among_its_axes(name, chunk, spec):
-    algo, batch = build(name, spec, chunk), make_batch(chunk)
+def test_no_tensor_ever_has_the_batch_twice_among_its_axes(name, chunk):
+    algo, batch = build(name, chunk), make_batch(chunk)
     learner = Learner(algo)
     with NoSquare():
         for trained in algo.order:
@@ -158,15 +166,15 @@ def test_no_tensor_ever_has_the_batch_twice_among_its_axes(name, chunk, spec):
 
 
 @pytest.mark.parametrize("explore", [False, True])
-def test_actions_keep_their_shape_and_stay_within_the_bounds(name, chunk, spec, explore):
-    algo = build(name, spec, chunk).eval()
+def test_actions_keep_their_shape_and_stay_within_the_bounds(name, chunk, explore):
+    algo = build(name, chunk).eval()
     action = algo.act(100 * torch.randn(B, 4), explore)
     assert action.shape == (B, *algo.spec.action_shape)
     assert action.abs().max() <= 1
 
 
-def test_acting_without_exploration_draws_nothing(name, chunk, spec):
-    algo, observation = build(name, spec, chunk).eval(), torch.randn(B, 4)
+def test_acting_without_exploration_draws_nothing(name, chunk):
+    algo, observation = build(name, chunk).eval(), torch.randn(B, 4)
     before = torch.get_rng_state()
     first, second = algo.act(observation, False), algo.act(observation, False)
     assert torch.equal(first, second)
@@ -179,20 +187,20 @@ def disturbed(batch: TensorDict, rows: torch.Tensor) -> TensorDict:
     return batch
 
 
-def test_terminated_rows_ignore_their_successor(name, chunk, spec):
-    algo, batch = build(name, spec, chunk), make_batch(chunk)
+def test_terminated_rows_ignore_their_successor(name, chunk):
+    algo, batch = build(name, chunk), make_batch(chunk)
     changed = disturbed(batch, batch["next", "terminated"])
     assert losses(algo, changed) == losses(algo, batch)
 
 
-def test_truncated_rows_bootstrap_from_their_successor(name, chunk, spec):
-    algo, batch = build(name, spec, chunk), make_batch(chunk)
+def test_truncated_rows_bootstrap_from_their_successor(name, chunk):
+    algo, batch = build(name, chunk), make_batch(chunk)
     changed = disturbed(batch, batch["next", "truncated"])
     assert (losses(algo, changed) != losses(algo, batch)) == bool(algo.targets)
 
 
-def test_filler_of_a_chunk_does_not_reach_a_loss_without_a_critic(name, spec):
-    algo, batch = build(name, spec, 3), make_batch(3)
+def test_filler_of_a_chunk_does_not_reach_a_loss_without_a_critic(name):
+    algo, batch = build(name, 3), make_batch(3)
     if algo.targets:
         pytest.skip("a critic may read any filler; see the replay")
     changed = batch.clone()
@@ -200,8 +208,8 @@ def test_filler_of_a_chunk_does_not_reach_a_loss_without_a_critic(name, spec):
     assert losses(algo, changed) == losses(algo, batch)
 
 
-def test_an_actor_does_not_imitate_the_filler_of_a_chunk(name, spec):
-    algo, batch = build(name, spec, 3), make_batch(3)
+def test_an_actor_does_not_imitate_the_filler_of_a_chunk(name):
+    algo, batch = build(name, 3), make_batch(3)
     if not hasattr(algo.actor, "log_prob"):
         pytest.skip("this actor has no density")
     args = batch["observation"], batch["action"], batch["mask"]
@@ -210,9 +218,9 @@ def test_an_actor_does_not_imitate_the_filler_of_a_chunk(name, spec):
     assert torch.equal(algo.actor.log_prob(*args), before)
 
 
-def test_a_saved_learner_continues_bit_for_bit(name, chunk, spec):
-    first = Learner(build(name, spec, chunk, seed=1))
-    second = Learner(build(name, spec, chunk, seed=2))
+def test_a_saved_learner_continues_bit_for_bit(name, chunk):
+    first = Learner(build(name, chunk, seed=1))
+    second = Learner(build(name, chunk, seed=2))
     for count in range(5):
         first.update(make_batch(chunk, count))
     second.load_state_dict(load(save(first.state_dict())))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from replay_rows import dataset_steps, episode
 from tensordict import TensorDict
 
 from robo_offline.errors import UserError
@@ -14,30 +15,6 @@ from robo_offline.schema import DATASET, OWN
 
 ENDS = ("terminated", "truncated", "open")  # open: the recording just stops
 SLOW = settings(deadline=None, max_examples=60)
-
-
-def episode(number: int, steps: int, end: str = "terminated") -> TensorDict:
-    """Rows whose every number says which episode and step it is of."""
-    time = torch.arange(steps + 1, dtype=torch.float32)
-    key = 100.0 * number + time
-    closing = torch.arange(steps + 1) == steps
-    last = torch.arange(steps + 1) == steps - 1
-    return TensorDict(
-        {
-            "observation": torch.stack([key, -key], 1),
-            "action": torch.where(closing[:, None], 0.0, torch.stack([key, key], 1) / 1e5 + 1e-3),
-            "reward": torch.where(closing, 0.0, torch.sin(key)),
-            "terminated": last & (end == "terminated"),
-            "truncated": last & (end == "truncated"),
-        },
-        [steps + 1],
-    )
-
-
-def dataset_steps(parts: list[TensorDict]) -> TensorDict:
-    steps = torch.cat(parts)
-    steps["final"] = torch.cat([torch.arange(len(p)) == len(p) - 1 for p in parts])
-    return steps
 
 
 def brute_force(part: TensorDict, at: int, w: Window) -> dict:

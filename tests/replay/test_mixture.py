@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_buffer import dataset_steps, episode
+from replay_rows import dataset_steps, episode
 
 from robo_offline.errors import UserError
 from robo_offline.replay.buffer import Replay, Window
