@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
+from robo_offline.encoders import Encoder
 from robo_offline.errors import UserError, nearest
 from robo_offline.policies.action_range import ActionRange
 from robo_offline.spec import Spec
 
 Loss = tuple[Tensor, dict[str, Tensor]]
-EncoderFactory = Callable[[], nn.Module]
+EncoderFactory = Callable[[], Encoder]
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass
@@ -87,7 +89,7 @@ class Algorithm(nn.Module):
 
     def act(self, observation: Any, explore: bool) -> Tensor:
         """Choose actions (B, *action_shape) in the policy's [-1, 1]."""
-        actor = self.actor
+        actor: Any = self.actor
         return (actor.sample(observation) if explore else actor.mode(observation)).clamp(-1, 1)
 
     def _check(self) -> None:
@@ -100,6 +102,6 @@ class Algorithm(nn.Module):
                 raise TypeError(f"{type(self).__name__} names '{name}' but build() made no such")
 
 
-def target(module: nn.Module) -> nn.Module:
+def target(module: M) -> M:
     """Return the slow copy of a module: the same weights, never trained."""
     return copy.deepcopy(module).requires_grad_(False)

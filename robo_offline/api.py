@@ -65,8 +65,9 @@ def learn(
         raise UserError("the folder holds a run already", where=directory)
     cfg = compose()
     OmegaConf.set_struct(cfg, True)
-    cfg = OmegaConf.merge(cfg, values)
-    assert isinstance(cfg, DictConfig)
+    merged = OmegaConf.merge(cfg, values)
+    assert isinstance(merged, DictConfig)
+    cfg = merged
     OmegaConf.set_struct(cfg, False)
     created_by = f"{type(algo).__module__}.{type(algo).__name__}.create"
     cfg.algo = {"_target_": created_by, **asdict(algo.cfg)}

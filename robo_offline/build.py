@@ -13,6 +13,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+import envs
 from robo_offline.algorithm import Algorithm
 from robo_offline.datasets import Dataset, load
 from robo_offline.datasets.no_ops import drop_no_ops
@@ -31,8 +32,8 @@ def environment(cfg: DictConfig) -> Callable[[], gymnasium.Env]:
     return partial(_make, OmegaConf.to_container(cfg, resolve=True))
 
 
-def _make(values: dict[str, Any]) -> gymnasium.Env:
-    return instantiate(values)
+def _make(values: Any) -> gymnasium.Env:
+    return envs.build(values)
 
 
 def environment_spec(cfg: DictConfig) -> Spec:

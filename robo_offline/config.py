@@ -56,8 +56,8 @@ def algorithm_values(cls: type) -> dict[str, Any]:
     with initialize_config_module("configs", version_base=None):
         cfg = hydra_compose("algo/" + name)
     values = OmegaConf.to_container(cfg.algo, resolve=True)
-    values.pop("_target_")
-    return values
+    assert isinstance(values, dict)
+    return {str(knob): value for knob, value in values.items() if knob != "_target_"}
 
 
 def _explain(error: Exception, overrides: Sequence[str], config: str) -> UserError:

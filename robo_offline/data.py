@@ -33,7 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.add_argument("source", nargs="+", help="files of one kind, or a Minari id")
     add.add_argument("--to", required=True, metavar="NAME", help="for example lift/human-v0")
-    add.add_argument("--cameras", default="", help="render images of these, e.g. agentview,frontview")
+    add.add_argument(
+        "--cameras", default="", help="render images of these, e.g. agentview,frontview"
+    )
     add.add_argument("--image-size", type=int, default=84, help="pixels, square (default 84)")
     add.add_argument("--horizon", type=int, help="time limit, where the file does not say")
     add.add_argument("--keep-tail", action="store_true", help="keep what follows the first success")

@@ -10,6 +10,7 @@
 | `next, truncated`, `next, done` | (B,) bool | cut from outside; either of both |
 | `discount` | (B,) float32 | discount to the power of the steps the window really has |
 | `mask` | (B, H) bool | real steps of a chunk; the rest is filler with no effect |
+| `demonstration` | (B,) bool | worth imitating: data-set rows, own episodes that succeeded |
 | `source` | (B,) uint8 | 0 data set, 1 own experience, 2 human intervention |
 """
 
@@ -31,6 +32,7 @@ SCALARS = {
     ("next", "done"): torch.bool,
     "discount": torch.float32,
     "source": torch.uint8,
+    "demonstration": torch.bool,
 }
 
 

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -99,9 +100,9 @@ def _merge(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
     keys: list[str] = []
     for key, value in cfg.items():
-        keys.append(f"{prefix}{key}")
+        keys.append(prefix + str(key))
         if isinstance(value, DictConfig):
-            keys += _keys(value, f"{prefix}{key}.")
+            keys += _keys(value, f"{prefix}{key!s}.")
     return keys
 
 
@@ -118,6 +119,7 @@ def _fresh_directory(cfg: DictConfig) -> Path:
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Hold the folder for this process alone; the lock dies with the process, however it ends."""
+    ours = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = (directory / ".lock").open("a+")
@@ -132,7 +134,11 @@ def _locked(directory: Path) -> Iterator[None]:
                 where=directory,
                 remedy="wait for it, or give another run_dir",
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            if ours and not (directory / "config.yaml").exists():  # refused: leave nothing behind
+                shutil.rmtree(directory, ignore_errors=True)
 
 
 def write_identity(cfg: DictConfig, directory: Path) -> None:

@@ -290,7 +290,9 @@ def test_whatever_operation_fails_last_leads_to_the_old_state_or_the_new(
         assert restored_value(directory, "best") == 1.0
         save(directory, 4, 4.0, new)  # and the folder can be used on
         assert same(restored(directory)[1], new)
-        leftovers = [p.name for p in directory.rglob("*") if "partial" in p.name or ".link" in p.name]
+        leftovers = [
+            p.name for p in directory.rglob("*") if "partial" in p.name or ".link" in p.name
+        ]
         assert leftovers == []
         if disk.count < at:
             break

@@ -52,7 +52,11 @@ def compare(
         "MINARI_DATASETS_PATH": str(folder / "data"),
         "ROBO_OFFLINE_CACHE": str(folder / "cache"),
     }
-    where = [f"env={env}", *(["env.id=Pendulum-v1"] if env == "gymnasium" else []), "env.horizon=40"]
+    where = [
+        f"env={env}",
+        *(["env.id=Pendulum-v1"] if env == "gymnasium" else []),
+        "env.horizon=40",
+    ]
     _call(["collect", *where, "policy=random", "episodes=6", "name=resume-v0"], environment)
     overrides = [
         *where,
@@ -82,7 +86,9 @@ def compare(
     happened: list[str] = []
     arguments = ["train", *overrides, f"run_dir={broken}"]
     while len(happened) < kills:
-        kind = _sit_and_kill(arguments, broken, environment, moments, in_save=len(happened) % 3 == 2)
+        kind = _sit_and_kill(
+            arguments, broken, environment, moments, in_save=len(happened) % 3 == 2
+        )
         if kind == "finished":
             break
         happened.append(kind)
@@ -107,7 +113,9 @@ def differences(one: Path, other: Path) -> list[str]:
         if _rows(one / name) != _rows(other / name):
             found.append(name)
     for link in ("last", "best"):
-        ours, theirs = (_tensors(run / "checkpoints" / link / "learner.safetensors") for run in (one, other))
+        ours, theirs = (
+            _tensors(run / "checkpoints" / link / "learner.safetensors") for run in (one, other)
+        )
         if ours != theirs:
             found.append(f"weights of {link}")
     if _tensors_of_segments(one) != _tensors_of_segments(other):

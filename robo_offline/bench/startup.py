@@ -26,7 +26,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "ROBO_OFFLINE_CACHE": str(Path(folder) / "cache"),
         }
         program = [sys.executable, "-m", "robo_offline.cli"]
-        collect = ["collect", "env=robosuite/lift", "policy=scripted", "episodes=2", "name=start-v0"]
+        collect = [
+            "collect",
+            "env=robosuite/lift",
+            "policy=scripted",
+            "episodes=2",
+            "name=start-v0",
+        ]
         subprocess.run([*program, *collect], env=environment, check=True, capture_output=True)
         train = ["train", "algo=iql", "dataset=start-v0", "env=robosuite/lift"]
         seconds = [

@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor, nn
+from torch import Tensor
 
+from robo_offline.encoders import Encoder
 from robo_offline.spec import Spec
 
 EPSILON = 1e-3  # added to the deviation, as TD3+BC and CORL do; keeps constant entries finite
 Statistics = Mapping[str, tuple[Tensor, Tensor]]  # leaf name -> (mean, std)
 
 
-class State(nn.Module):
+class State(Encoder):
     """(B, D) or nested vector leaves -> normalised feature (B, dim).
 
     The statistics live here as buffers, so they are saved, exported and moved with every network:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import torch
@@ -38,8 +39,12 @@ class Collector:
         self.policy = run.policy(explore=True)
         self.resumed, run.published = run.published, {}
         make = partial(_environment, run.environment, run.seed, run.counters.episode)
-        options = {"frames_per_batch": 1, "total_frames": -1, "trajs_per_batch": 1}
-        options["traj_format"] = "cat"
+        options: dict[str, Any] = {
+            "frames_per_batch": 1,
+            "total_frames": -1,
+            "trajs_per_batch": 1,
+            "traj_format": "cat",
+        }
         with torch.random.fork_rng(devices=[]):  # building must not move the learner's stream
             if ahead:
                 self.source = MultiSyncCollector(
@@ -59,6 +64,9 @@ class Collector:
             self.pending.exception()  # the worker finishes its episode; nobody reads it
         self.thread.shutdown()
         self.source.shutdown()
+        # Left to the interpreter's end, TorchRL's weight sync starts a thread there and hangs.
+        self.iterator = self.source = None
+        gc.collect()
 
     def next(self) -> tuple[TensorDictBase, dict[str, float]]:
         """Return the next episode as T + 1 rows, and its return, length and success."""
@@ -67,13 +75,12 @@ class Collector:
             with torch.random.fork_rng(devices=[]):
                 episode = next(self.iterator)
             return self._rows(episode)
-        if self.pending is None:
-            self._start()
-        episode = self.pending.result()
+        pending = self.pending or self._start()
+        episode = pending.result()
         self._start()
         return self._rows(episode)
 
-    def _start(self) -> None:
+    def _start(self) -> Future:
         if self.resumed:  # this episode was under way when the run was saved
             self.policy.load_state_dict(self.resumed)
             self.resumed = {}
@@ -82,6 +89,7 @@ class Collector:
         self.run.published = {k: v.clone() for k, v in self.policy.state_dict().items()}
         self.source.update_policy_weights_()
         self.pending = self.thread.submit(next, self.iterator)
+        return self.pending
 
     def _publish(self) -> None:
         self.policy.publish(self.run.learner.algo)
@@ -99,6 +107,7 @@ class Collector:
             "reward": after["reward"].squeeze(-1),
             "terminated": after["terminated"].squeeze(-1),
             "truncated": after["truncated"].squeeze(-1),
+            "success": after["success"].squeeze(-1),
         }
         padded = {key: torch.cat([v, torch.zeros_like(v[:1])]) for key, v in steps.items()}
         rows = TensorDict({"observation": observation, **padded}, [len(td) + 1])

@@ -52,7 +52,7 @@ class Counters:
     seconds: float = 0.0  # over all sittings
     done: list[str] = field(default_factory=list)  # finished phases
     best: list[float] = field(default_factory=list)  # rank of the best evaluation so far
-    sums: dict[str, list[float]] = field(default_factory=dict)  # metric -> [sum, count] since a log
+    sums: dict[str, list[Any]] = field(default_factory=dict)  # metric -> [sum, count] since a log
     extra: dict[str, Any] = field(default_factory=dict)  # what a phase must remember
 
 

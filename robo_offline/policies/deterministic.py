@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robo_offline.encoders import Encoder
 from robo_offline.nets.layers import Init, mlp, uniform
 
 
@@ -16,7 +17,7 @@ class Deterministic(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Encoder,
         action_shape: Sequence[int],
         hidden: Sequence[int],
         *,

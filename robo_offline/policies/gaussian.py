@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robo_offline.encoders import Encoder
 from robo_offline.nets.layers import Init, mlp, uniform
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -35,7 +36,7 @@ class Gaussian(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Encoder,
         action_shape: Sequence[int],
         hidden: Sequence[int],
         *,
@@ -70,7 +71,7 @@ class SquashedGaussian(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Encoder,
         action_shape: Sequence[int],
         hidden: Sequence[int],
         *,

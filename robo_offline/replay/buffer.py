@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -20,7 +21,7 @@ from robo_offline.errors import UserError
 from robo_offline.policies.action_range import ActionRange
 from robo_offline.schema import DATASET, OWN, Batch
 
-LEAVES = ("observation", "action", "reward", "terminated", "truncated")
+LEAVES = ("observation", "action", "reward", "terminated", "truncated", "success")
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,12 @@ class Replay:
         # A resumed run finds the files of its earlier sitting, and fills them anew.
         options = {} if scratch is None else {"scratch_dir": str(scratch), "existsok": True}
         self.storage = storage(capacity, **options)
-        self.rows: TensorDictBase | None = None
+        self.rows: Any = None  # TensorDictBase, once there is an episode
         self.episodes: deque[tuple[int, int]] = deque()  # (first row, steps), oldest first
         self.cursor = 0  # where the next episode begins
         self.total = 0  # episodes ever appended
         self.remaining = torch.zeros(capacity, dtype=torch.int64)  # steps from a row to the end
+        self.demonstration = torch.zeros(capacity, dtype=torch.bool)  # rows worth imitating
         self._starts: Tensor | None = None
 
     @classmethod
@@ -68,6 +70,7 @@ class Replay:
         replay.episodes = deque(zip(first.tolist(), (final - first).tolist(), strict=True))
         end = torch.repeat_interleave(final, final - first + 1)
         replay.remaining = end - torch.arange(len(steps))
+        replay.demonstration = torch.ones(len(steps), dtype=torch.bool)
         return replay
 
     def __len__(self) -> int:
@@ -108,12 +111,12 @@ class Replay:
         self.storage._len = self.capacity
         self.rows = self.storage[:]
         self.remaining[first : first + rows] = torch.arange(rows - 1, -1, -1)
+        self.demonstration[first : first + rows] = bool(episode["success"].any())
         self.episodes.append((first, rows - 1))
         self._starts = None
 
     def export(self, since: int) -> tuple[TensorDictBase, Tensor]:
         """Return the rows of all episodes from number `since` on, and how many rows each has."""
-        assert self.rows is not None
         kept = list(self.episodes)[since - (self.total - len(self.episodes)) :]
         rows = torch.cat([self.rows[first : first + steps + 1] for first, steps in kept])
         return rows, torch.tensor([steps + 1 for _, steps in kept])
@@ -136,7 +139,6 @@ class Replay:
 
     def gather(self, start: Tensor) -> Batch:
         """Build the batch of windows that begin at the given rows (B,)."""
-        assert self.rows is not None
         w, rows = self.window, self.rows
         if w.length == 1:
             length = torch.ones_like(start)
@@ -150,6 +152,7 @@ class Replay:
             "observation": rows["observation"][start],
             "discount": discount,
             "source": torch.full(start.shape, self.source, dtype=torch.uint8),
+            "demonstration": self.demonstration[start],
         }
         if w.chunk > 1:
             batch["action"], batch["mask"] = self._chunk(start, length)

@@ -26,7 +26,16 @@ CHUNKS = (1, 3)
 FORBIDDEN = (".item()", ".cuda()", ".cpu()", ".backward()", "torch.compile", "float(")
 OFF_LIMITS = ("hydra", "omegaconf", "torch.optim", "envs", "configs") + tuple(
     f"robo_offline.{part}"
-    for part in ("engine", "replay", "datasets", "phases", "build", "train", "checkpoint", "loggers")
+    for part in (
+        "engine",
+        "replay",
+        "datasets",
+        "phases",
+        "build",
+        "train",
+        "checkpoint",
+        "loggers",
+    )
 )
 
 
