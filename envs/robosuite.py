@@ -44,7 +44,7 @@ class Robosuite(gymnasium.Env):
     horizon ends it as truncated. `info["success"]` is always there.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 Gymnasium's name
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
 
     def __init__(
         self,

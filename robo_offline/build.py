@@ -43,7 +43,7 @@ def environment_spec(cfg: DictConfig) -> Spec:
 
 
 def dataset_and_spec(cfg: DictConfig) -> tuple[Dataset | None, Spec]:
-    """Load the data set and hold it against the environment. Raises UserError where they differ."""
+    """Load the data set, hold it against the environment; UserError where they differ."""
     data = load(cfg.dataset) if cfg.dataset else None
     if data is not None and cfg.drop_no_ops:
         data = drop_no_ops(data)
@@ -63,7 +63,7 @@ def dataset_and_spec(cfg: DictConfig) -> tuple[Dataset | None, Spec]:
 def algorithm(cfg: DictConfig, spec: Spec, data: Dataset | None) -> Algorithm:
     """Build the networks, with the data set's statistics inside their encoders."""
     statistics = observation_statistics(data) if data is not None else None
-    # Hydra would turn dataclasses among the arguments into configurations: call the parts ourselves.
+    # Hydra would turn dataclasses among the arguments into configurations: call the parts here.
     encoder = instantiate(cfg.encoder, _partial_=True)
     create = instantiate(cfg.algo, _partial_=True, _convert_="all")
     return create(spec=spec, encoder=partial(encoder, spec=spec, statistics=statistics))
@@ -85,8 +85,12 @@ def mixture(cfg: DictConfig, algo: Algorithm, data: Dataset | None, scratch: Pat
 
 
 def phases(cfg: DictConfig) -> Mapping[str, Any]:
-    """Build the phases in the order of the configuration."""
-    return {str(name): instantiate(node) for name, node in cfg.phase.items()}
+    """Build the phases in the order of the configuration.
+
+    An experiment may hold values for a phase that the run leaves out: that one has no `_target_`.
+    """
+    chosen = {str(name): node for name, node in cfg.phase.items() if "_target_" in node}
+    return {name: instantiate(node) for name, node in chosen.items()}
 
 
 def run(cfg: DictConfig, directory: Path) -> Run:

@@ -1,4 +1,4 @@
-"""Composing the shipped YAML: the one source of every value, for the command line and for Python."""
+"""Composing the shipped YAML: the one source of every value, for shell and Python alike."""
 
 from __future__ import annotations
 

@@ -55,6 +55,7 @@ def run(folder: Path, seed: int) -> dict[str, Any]:
         f"seed={seed}",
         f"name={dataset}",
         "overwrite=true",
+        "workers=2",
     ]
     with bar("collecting") as progress:
         collected = collect.run(compose(values, "collect"), progress)

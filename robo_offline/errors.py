@@ -9,7 +9,7 @@ from difflib import get_close_matches
 class UserError(Exception):
     """Something the user gave us cannot be used, and we can say what to do about it.
 
-    The command line prints it as a short block and exits with status 2; `--debug` adds the traceback.
+    The command line prints it as a short block and exits with 2; `--debug` adds the traceback.
     """
 
     def __init__(

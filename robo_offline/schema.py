@@ -2,7 +2,7 @@
 
 | key | shape, dtype | meaning |
 |---|---|---|
-| `observation` | (B, D) float32 or a nested TensorDict | opaque to algorithms; encoders look inside |
+| `observation` | (B, D) float32 or a nested TensorDict | only encoders look inside |
 | `action` | (B, A) or (B, H, A) float32 in [-1, 1] | what was executed |
 | `next, observation` | like `observation` | the true successor, also at a truncation |
 | `next, reward` | (B,) float32 | over a window of n steps the discounted sum |
@@ -10,7 +10,7 @@
 | `next, truncated`, `next, done` | (B,) bool | cut from outside; either of both |
 | `discount` | (B,) float32 | discount to the power of the steps the window really has |
 | `mask` | (B, H) bool | real steps of a chunk; the rest is filler with no effect |
-| `demonstration` | (B,) bool | worth imitating: data-set rows, own episodes that succeeded |
+| `demonstration` | (B,) bool | of an episode that succeeded (or nobody recorded it) |
 | `source` | (B,) uint8 | 0 data set, 1 own experience, 2 human intervention |
 """
 

@@ -42,7 +42,7 @@ class Spec:
         return self.action.shape[-1]
 
     def chunked(self, horizon: int) -> Spec:
-        """The same spec for a policy that decides `horizon` actions at once; (A,) stays (A,) at 1."""
+        """The same spec for a policy that decides `horizon` actions at once; 1 changes nothing."""
         shape = (self.step_dim,) if horizon == 1 else (horizon, self.step_dim)
         return Spec(self.observation, Bounded(-1.0, 1.0, shape=shape, dtype=torch.float32))
 

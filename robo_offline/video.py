@@ -12,7 +12,7 @@ FRAMES_PER_SECOND = 10
 
 
 def grid(clips: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
-    """Lay clips of (H, W, 3) frames side by side; a clip that ends early rests on its last frame."""
+    """Lay clips of (H, W, 3) frames side by side; one that ends early rests on its last."""
     columns = math.ceil(math.sqrt(len(clips)))
     rows = math.ceil(len(clips) / columns)
     height, width = clips[0][0].shape[:2]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toy import spec as toy_spec
+import toy
 
 torch.set_num_threads(1)
 
@@ -13,7 +13,15 @@ def stream():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def closed_runs():
+    """Let go of the files and processes of every run that a test made."""
+    yield
+    while toy.OPEN:
+        toy.OPEN.pop().close()
+
+
 @pytest.fixture
 def spec():
     """What the toy environment shows and takes: 4 numbers in, 2 out."""
-    return toy_spec()
+    return toy.spec()

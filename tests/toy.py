@@ -163,6 +163,9 @@ def online(**changes: Any) -> Online:
     return replace(values, **changes)
 
 
+OPEN: list[Run] = []  # runs of the present test, closed after it
+
+
 def run(
     directory: Path,
     cls: type = IQL,
@@ -184,7 +187,7 @@ def run(
     window = Window(discount, chunk=algo.cfg.chunk)
     growing = Replay(capacity, window, scratch=scratch)
     fixed = Replay.of_steps(data.steps, window) if data is not None else None
-    return Run(
+    result = Run(
         directory,
         Learner(algo),
         Mixture(fixed, growing, fraction=fraction),
@@ -194,3 +197,5 @@ def run(
         evaluator=Evaluator(make, episodes=episodes, seed=1000) if episodes else None,
         seed=seed,
     )
+    OPEN.append(result)
+    return result

@@ -38,7 +38,7 @@ class TD3SILConfig(Config):
     target_noise: float  # std of the smoothing noise on target actions
     noise_clip: float
     observation_noise: float  # std on what the actor sees while training, normalised units
-    actor_period: int
+    actor_period: int  # updates of the critics per update of a climbing actor
     hidden: tuple[int, ...]
 
 
@@ -63,7 +63,7 @@ class TD3SIL(Algorithm):
         self.climb = 0.0
 
     def period(self, name: str) -> int:
-        return self.cfg.actor_period if name == "actor" else 1
+        return self.cfg.actor_period if name == "actor" and self.climb else 1
 
     def schedule(self, step: int, phase: str) -> None:
         self.climb = float(phase == "online" and step >= self.cfg.imitate_until)

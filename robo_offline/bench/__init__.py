@@ -1,4 +1,4 @@
-"""Measurements that anyone can repeat: `robo-offline bench NAME`, its figures last, as one JSON line."""
+"""Measurements that anyone can repeat: `robo-offline bench NAME`, its figures in the last line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kill a run at random moments and continue it; the result must be that of an unbroken run, bit for bit.
+"""Kill a run at random moments and continue it: it must equal an unbroken run, bit for bit.
 
 Every sitting but the last ends in SIGKILL: at a random moment, or (every third) the moment a
 checkpoint is half written.
@@ -46,7 +46,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def compare(
     folder: Path, *, kills: int, seed: int = 0, env: str = "gymnasium", second_process: bool = False
 ) -> dict[str, Any]:
-    """Return how many kills there were and whether everything is equal; `different` says what is not."""
+    """Count the kills and say whether everything is equal; `different` names what is not."""
     environment = {
         **os.environ,
         "MINARI_DATASETS_PATH": str(folder / "data"),

@@ -7,4 +7,3 @@ class Encoder(nn.Module):
     """A module that turns an observation into a feature (B, dim)."""
 
     dim: int
-

@@ -36,7 +36,7 @@ class Learner:
         return metrics
 
     def step(self, name: str, batch: Batch) -> dict[str, Tensor]:
-        """Differentiate one loss with respect to its own module, take one step, move its targets."""
+        """Differentiate one loss by its own module, take one step, move its targets."""
         loss, info = getattr(self.algo, f"loss_{name}")(batch)
         parameters = self.parameters[name]
         for parameter, gradient in zip(
@@ -58,7 +58,7 @@ class Learner:
         )
 
     def decay(self, names: tuple[str, ...], progress: float) -> None:
-        """Set the learning rates: those of `names` along a cosine, the others at their full value."""
+        """Set the learning rates: those of `names` along a cosine, the others in full."""
         for name, optimiser in self.optimisers.items():
             factor = cosine(progress) if name in names else 1.0
             optimiser.param_groups[0]["lr"] = self.rates[name] * factor

@@ -32,6 +32,8 @@ class JsonLines:
 
     def append(self, row: Row) -> None:
         """Write a row and hand it to the operating system at once."""
+        if self.file.closed:  # a finished run that goes on with another phase
+            self.file = self.path.open("ab")
         self.file.write(json.dumps(row).encode("ascii") + b"\n")
         self.file.flush()
         self.count += 1
@@ -53,8 +55,9 @@ class JsonLines:
 
     def state(self) -> dict[str, int]:
         """Return the present end, after the disk has confirmed everything up to it."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        if not self.file.closed:
+            self.file.flush()
+            os.fsync(self.file.fileno())
         return {"bytes": self.path.stat().st_size, "rows": self.count}
 
     def restore(self, state: Mapping[str, int]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -38,7 +37,8 @@ class Collector:
         self.run, self.random_steps, self.ahead = run, random_steps, ahead
         self.policy = run.policy(explore=True)
         self.resumed, run.published = run.published, {}
-        make = partial(_environment, run.environment, run.seed, run.counters.episode)
+        make = partial(_environment, run.environment, run.seed, run.counters.episode, ahead)
+        self.threads = torch.get_num_threads()
         options: dict[str, Any] = {
             "frames_per_batch": 1,
             "total_frames": -1,
@@ -48,7 +48,7 @@ class Collector:
         with torch.random.fork_rng(devices=[]):  # building must not move the learner's stream
             if ahead:
                 self.source = MultiSyncCollector(
-                    [make], self.policy, num_threads=1, num_sub_threads=1, **options
+                    [make], self.policy, num_threads=self.threads, num_sub_threads=1, **options
                 )
             else:
                 self.source = InProcess(make, self.policy, **options)
@@ -64,6 +64,7 @@ class Collector:
             self.pending.exception()  # the worker finishes its episode; nobody reads it
         self.thread.shutdown()
         self.source.shutdown()
+        torch.set_num_threads(self.threads)  # TorchRL hands the threads of its workers to us
         # Left to the interpreter's end, TorchRL's weight sync starts a thread there and hangs.
         self.iterator = self.source = None
         gc.collect()
@@ -119,7 +120,9 @@ class Collector:
         return rows, summary
 
 
-def _environment(make: Callable[[], gymnasium.Env], seed: int, first_episode: int) -> EnvBase:
-    if multiprocessing.parent_process() is not None:
+def _environment(
+    make: Callable[[], gymnasium.Env], seed: int, first_episode: int, worker: bool
+) -> EnvBase:
+    if worker:
         become_worker()
     return as_torchrl(make, seed=seed, first_episode=first_episode)

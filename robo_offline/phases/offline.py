@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from robo_offline.errors import UserError
 from robo_offline.phases.run import Cadence, Run
 
 
@@ -20,11 +21,13 @@ class Offline:
     def __call__(self, run: Run) -> None:
         run.begin(self.steps)
         cadence = Cadence(self.log_every, self.evaluate_every, self.save_every)
-        learner, c = run.learner, run.counters
+        learner, c, replay = run.learner, run.counters, run.replay.offline
+        if replay is None:
+            raise UserError("the offline phase has no data set", remedy="give dataset=...")
         while c.step < self.steps:
             with run.timed("learn"):
                 learner.decay(learner.algo.cfg.offline_decay, c.step / self.steps)
                 learner.algo.schedule(c.step, "offline")
-                metrics = learner.update(run.replay.sample(self.batch_size))
+                metrics = learner.update(replay.sample(self.batch_size))
             c.update += 1
             run.advance(1, metrics, cadence)

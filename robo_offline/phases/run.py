@@ -33,7 +33,7 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Cadence:
-    """How often things happen, in steps of the phase (updates offline, environment steps online)."""
+    """How often things happen, in steps of the phase: updates offline, env steps online."""
 
     log: int
     evaluate: int
@@ -77,6 +77,7 @@ class Run:
         self.checkpoints = Checkpoints(directory / "checkpoints")
         self.counters = Counters()
         self.last_evaluation: Evaluation | None = None
+        self._summary: dict[str, Any] | None = None  # of the last evaluation, in any sitting
         self.where: dict[str, float] = {}  # seconds by activity
         self._began = time.perf_counter()
         self._evaluated_at: tuple[str, int] | None = None
@@ -155,7 +156,7 @@ class Run:
             video = f"videos/{c.phase}-{c.step:09d}.mp4" if final else None
             result = self.evaluator(self.policy(), video=self.directory / video if video else None)
         self._evaluated_at = (c.phase, c.step)
-        self.last_evaluation = result
+        self.last_evaluation, self._summary = result, result.row()
         row = result.row() | {"final_of_phase": final}
         row["video"] = video if result.video else None
         self.logger.evaluation(self._stamp() | row)
@@ -190,6 +191,7 @@ class Run:
                 "logger": self.logger.state(),
                 "where": self.where,
                 "evaluated_at": self._evaluated_at,
+                "last_evaluation": self._summary,
             }
             self._write_timing()
             tag = c.update + c.env_step
@@ -210,6 +212,7 @@ class Run:
         self.counters = Counters(**state["counters"])
         self.where = state["where"]
         self._evaluated_at = tuple(state["evaluated_at"]) if state["evaluated_at"] else None
+        self._summary = state["last_evaluation"]
         self.logger.restore(state["logger"])
         set_random_state(state["random"])
 
@@ -258,8 +261,8 @@ class Run:
         _write_json(self.directory / "timing.json", {"where": table, "total": total} | rates)
 
     def _write_summary(self) -> None:
-        last = self.last_evaluation.row() if self.last_evaluation else None
-        summary = {"finished": self.counters.done, "seconds": self.seconds(), "last": last}
+        done = self.counters.done
+        summary = {"finished": done, "seconds": self.seconds(), "last": self._summary}
         _write_json(self.directory / "summary.json", summary)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Policy: what acts. The algorithm with its normaliser, the memory of a chunk, its own randomness."""
+"""Policy: what acts. An algorithm with its normaliser, a chunk under way, its own randomness."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Replay:
         replay.episodes = deque(zip(first.tolist(), (final - first).tolist(), strict=True))
         end = torch.repeat_interleave(final, final - first + 1)
         replay.remaining = end - torch.arange(len(steps))
-        replay.demonstration = torch.ones(len(steps), dtype=torch.bool)
+        replay.demonstration = _worth_imitating(steps["success"], first, final)
         return replay
 
     def __len__(self) -> int:
@@ -194,3 +194,11 @@ class Replay:
     def _actions(self, index: Tensor) -> Tensor:
         action, scale = self.rows["action"][index], self.window.action_range
         return action if scale is None else scale.to_policy(action)
+
+
+def _worth_imitating(success: Tensor, first: Tensor, final: Tensor) -> Tensor:
+    """Mark the rows of episodes that succeeded; all of them where success was not recorded."""
+    if not success.any():
+        return torch.ones(len(success), dtype=torch.bool)
+    count = torch.cat([torch.zeros(1, dtype=torch.int64), success.cumsum(0)])
+    return torch.repeat_interleave(count[final + 1] > count[first], final - first + 1)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import toy
 
+from envs.torchrl import EpisodeSeeds
 from robo_offline.algos.sac import SAC
+from robo_offline.encoders.state import State
+from robo_offline.engine.learner import Learner
 from robo_offline.phases.collector import Collector
 from robo_offline.policies.policy import Policy
+from robo_offline.spec import Spec
 
-BOTH = pytest.mark.parametrize("ahead", [False, True], ids=["in_process", "second_process"])
+BOTH = [False, True]
+NAMES = ["in_process", "second_process"]
 
 
 def collect(run, count: int, ahead: bool, random_steps: int = 0):
@@ -27,10 +33,18 @@ def collect(run, count: int, ahead: bool, random_steps: int = 0):
     return found
 
 
-def replayed(run, index: int) -> torch.Tensor:
-    """Observations of episode `index` when played by hand."""
-    from envs.torchrl import EpisodeSeeds
+@pytest.fixture(scope="module", params=BOTH, ids=NAMES)
+def collected(request, tmp_path_factory):
+    """A run, four episodes of it, and what collecting them did to this process."""
+    torch.manual_seed(0)
+    run = toy.run(tmp_path_factory.mktemp("run"), SAC, chunk=3)
+    before = torch.get_rng_state(), torch.get_num_threads()
+    episodes = collect(run, 4, request.param)
+    return run, episodes, before, (torch.get_rng_state(), torch.get_num_threads())
 
+
+def by_hand(run, index: int) -> torch.Tensor:
+    """Observations of episode `index` when it is played without a collector."""
     policy = Policy(run.learner.algo, seed=run.seed, explore=True)
     policy.reset(index)
     env = EpisodeSeeds(toy.Reach(), run.seed, first_episode=index)
@@ -40,45 +54,44 @@ def replayed(run, index: int) -> torch.Tensor:
         observation, _, terminated, truncated, _ = env.step(policy.act(observation))
         seen.append(observation)
         over = terminated or truncated
-    return torch.tensor(seen.__class__(map(list, seen)))
+    return torch.tensor(np.stack(seen))
 
 
-@BOTH
-def test_episodes_come_in_order_and_are_what_the_policy_does_by_hand(tmp_path, ahead):
-    run = toy.run(tmp_path, SAC, chunk=3)
-    for index, (rows, summary) in enumerate(collect(run, 4, ahead)):
-        assert torch.allclose(rows["observation"], replayed(run, index), atol=1e-6)
+def test_episodes_come_in_order_and_are_what_the_policy_does_by_hand(collected):
+    run, episodes, *_ = collected
+    for index, (rows, _) in enumerate(episodes):
+        assert torch.equal(rows["observation"], by_hand(run, index))
+
+
+def test_the_last_row_is_the_final_observation_and_no_transition(collected):
+    for rows, _ in collected[1]:
+        ended = rows["terminated"] | rows["truncated"]
+        assert ended.tolist() == [False] * (len(rows) - 2) + [True, False]
+        assert rows["action"][-1].abs().sum() == 0
+        moved = rows["observation"][1:, :2] - rows["observation"][:-1, :2]
+        assert torch.allclose(moved, toy.STEP * rows["action"][:-1], atol=1e-6)
+
+
+def test_a_summary_counts_return_length_and_success(collected):
+    for rows, summary in collected[1]:
         assert summary["length"] == len(rows) - 1
         assert summary["success"] == float(rows["terminated"].any())
         assert summary["return"] == rows["reward"].sum()
 
 
-@BOTH
-def test_the_last_row_is_the_final_observation_and_no_transition(tmp_path, ahead):
-    rows, _ = collect(toy.run(tmp_path, SAC), 1, ahead)[0]
-    ended = rows["terminated"] | rows["truncated"]
-    assert ended.tolist() == [False] * (len(rows) - 2) + [True, False]
-    assert rows["action"][-1].abs().sum() == 0
-    moved = rows["observation"][1:, :2] - rows["observation"][:-1, :2]
-    assert torch.allclose(moved, toy.STEP * rows["action"][:-1], atol=1e-6)
+def test_collecting_leaves_the_stream_of_the_learner_alone(collected):
+    assert torch.equal(collected[2][0], collected[3][0])
 
 
-@BOTH
-def test_collecting_leaves_the_stream_of_the_learner_alone(tmp_path, ahead):
-    run = toy.run(tmp_path, SAC)
-    before = torch.get_rng_state()
-    collect(run, 2, ahead)
-    assert torch.equal(torch.get_rng_state(), before)
+def test_collecting_leaves_the_number_of_threads_alone(collected):
+    assert collected[2][1] == collected[3][1]
 
 
 def test_random_steps_act_uniformly_and_then_the_policy_takes_over(tmp_path):
     run = toy.run(tmp_path, SAC, seed=3)
-    with torch.no_grad():  # a policy that always pushes to one side
-        run.learner.algo.actor.net[-1].weight.zero_()
-        run.learner.algo.actor.net[-1].bias.copy_(torch.tensor([[5.0, 5.0, -9.0, -9.0]]))
-    episodes = collect(run, 30, False, random_steps=300)
+    push_to_one_side(run)
     step, uniform, own = 0, [], []
-    for rows, _ in episodes:
+    for rows, _ in collect(run, 30, False, random_steps=300):
         (uniform if step < 300 else own).append(rows["action"][:-1])
         step += len(rows) - 1
     uniform, own = torch.cat(uniform), torch.cat(own)
@@ -87,38 +100,37 @@ def test_random_steps_act_uniformly_and_then_the_policy_takes_over(tmp_path):
     assert (own > 0.99).all()
 
 
-@pytest.mark.parametrize(("ahead", "delay"), [(False, 0), (True, 1)])
+def push_to_one_side(run) -> None:
+    with torch.no_grad():
+        run.learner.algo.actor.net[-1].weight.zero_()
+        run.learner.algo.actor.net[-1].bias.copy_(torch.tensor([[5.0, 5.0, -9.0, -9.0]]))
+
+
+@pytest.mark.parametrize(("ahead", "delay"), [(False, 0), (True, 1)], ids=NAMES)
 def test_new_weights_act_in_the_next_episode_or_one_later_when_ahead(tmp_path, ahead, delay):
     run = toy.run(tmp_path, SAC)
+    pushed = []
     with Collector(run, random_steps=0, ahead=ahead) as collector:
-        collector.next()
-        run.counters.episode += 1
-        with torch.no_grad():
-            run.learner.algo.actor.net[-1].weight.zero_()
-            run.learner.algo.actor.net[-1].bias.copy_(torch.tensor([[5.0, 5.0, -9.0, -9.0]]))
-        pushed = []
-        for _ in range(3):
+        for count in range(4):
             rows, _ = collector.next()
             run.counters.episode += 1
             pushed.append(bool((rows["action"][:-1] > 0.99).all()))
-    assert pushed == [False] * delay + [True] * (3 - delay)
+            if count == 0:
+                push_to_one_side(run)
+    assert pushed == [False] * (1 + delay) + [True] * (3 - delay)
 
 
-@BOTH
-def test_a_world_that_breaks_ends_the_collection_with_an_error(tmp_path, ahead):
+@pytest.mark.parametrize("ahead", BOTH, ids=NAMES)
+def test_a_world_that_breaks_ends_the_collection_with_an_error(tmp_path, ahead, capfd):
     run = toy.run(tmp_path, SAC, make=partial(toy.Reach, fail_at=3))
-    with pytest.raises(Exception, match=r"(?s)the toy broke|died|terminated"):
+    with pytest.raises(RuntimeError) as raised:
         collect(run, 1, ahead)
+    assert "the toy broke" in str(raised.value) + capfd.readouterr().err
 
 
-@BOTH
-def test_dict_observations_arrive_leaf_by_leaf(tmp_path, ahead):
-    from robo_offline.encoders.state import State
-    from robo_offline.engine.learner import Learner
-    from robo_offline.spec import Spec
-
+def test_dict_observations_arrive_leaf_by_leaf(tmp_path):
     run = toy.run(tmp_path, SAC, make=toy.make_nested)
     spec = Spec.of(toy.make_nested())
     run.learner = Learner(SAC.create(spec, partial(State, spec), hidden=(8,)))
-    rows, _ = collect(run, 1, ahead)[0]
+    rows, _ = collect(run, 1, False)[0]
     assert rows["observation", "position"].shape == (len(rows), 2)
