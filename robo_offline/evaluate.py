@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +25,7 @@ from robo_offline.processes import become_worker
 from robo_offline.video import grid, write_video
 
 FRAME_EVERY = 4  # environment steps per video frame
+EPISODES_PER_TASK = 5  # the policy travels to a worker once per task
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,9 @@ def _add_frame(frames: list[np.ndarray], env: gymnasium.Env) -> list[np.ndarray]
 
 
 def _shares(episodes: int, workers: int) -> list[list[int]]:
-    return [list(range(worker, episodes, workers)) for worker in range(workers)]
+    """Deal the episodes out in small hands: workers stay equally busy, and a stop is soon obeyed."""
+    hands = max(workers, math.ceil(episodes / EPISODES_PER_TASK))
+    return [list(range(hand, episodes, hands)) for hand in range(hands)]
 
 
 _worker_env: gymnasium.Env | None = None  # one per worker process, built once

@@ -25,9 +25,11 @@ class Offline:
         if replay is None:
             raise UserError("the offline phase has no data set", remedy="give dataset=...")
         while c.step < self.steps:
+            with run.timed("sample"):
+                batch = replay.sample(self.batch_size)
             with run.timed("learn"):
                 learner.decay(learner.algo.cfg.offline_decay, c.step / self.steps)
                 learner.algo.schedule(c.step, "offline")
-                metrics = learner.update(replay.sample(self.batch_size))
+                metrics = learner.update(batch)
             c.update += 1
             run.advance(1, metrics, cadence)

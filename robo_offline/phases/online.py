@@ -49,13 +49,16 @@ class Online:
         if c.step + steps > self.warmup:
             owed = c.extra.get("updates_owed", 0.0) + self.utd * steps
             c.extra["updates_owed"] = owed - int(owed)
-            with run.timed("learn"):
-                self._learn(run, int(owed))
+            self._learn(run, int(owed))
         run.advance(steps, {}, cadence)
 
     def _learn(self, run: Run, updates: int) -> None:
         learner, c = run.learner, run.counters
         for _ in range(updates):
-            learner.algo.schedule(c.step, "online")
-            run.add(learner.update(run.replay.sample(self.batch_size, c.step)))
+            with run.timed("sample"):
+                batch = run.replay.sample(self.batch_size, c.step)
+            with run.timed("learn"):
+                learner.algo.schedule(c.step, "online")
+                metrics = learner.update(batch)
+            run.add(metrics)
             c.update += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -273,6 +274,12 @@ class Run:
             if self._interrupted:
                 raise KeyboardInterrupt
             self._interrupted = True
+            print(
+                "\nstopping: saves at the next safe point, at the latest after an episode or an "
+                "evaluation (again: stop at once, the last checkpoint stays)",
+                file=sys.stderr,
+                flush=True,
+            )
 
         previous = {}
         try:

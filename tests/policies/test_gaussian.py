@@ -73,7 +73,7 @@ def test_a_gaussian_is_not_squashed_and_its_std_does_not_depend_on_the_state():
     actor = head(Gaussian)
     drawn = torch.stack([actor.sample(OBSERVATION[:2]) for _ in range(4000)])
     assert drawn.abs().max() > 2
-    assert drawn.std(0) == pytest.approx(torch.ones(2, 2), abs=0.06)
+    assert (drawn.std(0) - 1).abs().max() < 0.06
 
 
 def test_a_gaussian_s_std_keeps_its_bounds():
