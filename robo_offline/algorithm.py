@@ -65,9 +65,10 @@ class Algorithm(nn.Module):
         for knob in knobs:
             if knob not in known:
                 raise UserError(f"{cls.__name__} has no knob '{knob}'", remedy=nearest(knob, known))
-        values = {**algorithm_values(cls), **knobs}
         try:
-            typed = OmegaConf.merge(OmegaConf.structured(cls.Config), values)
+            typed = OmegaConf.merge(
+                OmegaConf.structured(cls.Config), algorithm_values(cls), dict(knobs)
+            )
             cfg = OmegaConf.to_object(typed)
         except OmegaConfBaseException as error:
             raise UserError(
@@ -100,6 +101,12 @@ class Algorithm(nn.Module):
         for name in [*self.order, *self.targets.keys(), *self.targets.values()]:
             if name not in modules:
                 raise TypeError(f"{type(self).__name__} names '{name}' but build() made no such")
+        for name in self.cfg.offline_decay:
+            if name not in self.order:
+                raise UserError(
+                    f"offline_decay names '{name}', which {type(self).__name__} does not train",
+                    remedy=nearest(name, self.order),
+                )
 
 
 def target(module: M) -> M:

@@ -63,7 +63,8 @@ def learn(
     directory = Path(directory)
     if (directory / "config.yaml").exists():
         raise UserError("the folder holds a run already", where=directory)
-    cfg = compose()
+    # Worker processes import the calling script again, which a script without a main guard forbids.
+    cfg = compose(["evaluation.workers=1"])
     OmegaConf.set_struct(cfg, True)
     merged = OmegaConf.merge(cfg, values)
     assert isinstance(merged, DictConfig)

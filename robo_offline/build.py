@@ -74,7 +74,7 @@ def mixture(cfg: DictConfig, algo: Algorithm, data: Dataset | None, scratch: Pat
     r = cfg.replay
     window = Window(algo.cfg.discount, algo.cfg.chunk, r.n_step, r.reward_scale, r.reward_shift)
     offline = Replay.of_steps(data.steps, window) if data is not None else None
-    online = Replay(r.capacity, window, scratch=scratch if r.memory_mapped else None)
+    online = Replay(int(r.capacity), window, scratch=scratch if r.memory_mapped else None)
     return Mixture(
         offline,
         online,

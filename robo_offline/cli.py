@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import sys
@@ -59,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            print(f"error: the disk is full\n  found: {error}", file=sys.stderr)
+            return 2
         print(
             f"error: {type(error).__name__}: {error}\n"
             "  this is a fault of robo-offline; --debug shows where",

@@ -23,6 +23,7 @@ def compose(overrides: Sequence[str] = (), config: str = "train") -> DictConfig:
 
     Raises UserError naming the nearest right name for a knob or a choice that does not exist.
     """
+    _check_experiment(overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_module("configs", version_base=None):
@@ -31,6 +32,15 @@ def compose(overrides: Sequence[str] = (), config: str = "train") -> DictConfig:
     except (HydraException, OmegaConfBaseException) as error:
         raise _explain(error, overrides, config) from error
     return cfg
+
+
+def _check_experiment(overrides: Sequence[str]) -> None:
+    """Refuse an experiment that does not exist: it is optional, so Hydra would pass over it."""
+    for override in overrides:
+        key, _, name = override.partition("=")
+        known = [*choices("experiment"), "null", ""]
+        if key.lstrip("+") == "experiment" and re.fullmatch(r"[\w/-]*", name) and name not in known:
+            raise UserError(f"there is no experiment '{name}'", remedy=nearest(name, known[:-2]))
 
 
 def choices(group: str) -> list[str]:
@@ -97,7 +107,7 @@ def knobs(config: str, overrides: Sequence[str] = ()) -> list[str]:
             cfg = hydra_compose(config, overrides=chosen)
     except (HydraException, OmegaConfBaseException):
         return sorted(groups)
-    return sorted([*_paths(cfg), *groups])
+    return sorted({*_paths(cfg), *groups})
 
 
 def _paths(cfg: Any, prefix: str = ""):
@@ -113,17 +123,16 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     runs: list[list[str]] = [[]]
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
+        for override, text in zip(parsed, overrides, strict=True):
+            values = [text]
+            if override.is_sweep_override():
+                key = override.get_key_element()
+                values = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            runs = [[*run, value] for run in runs for value in values]
     except HydraException as error:
         raise UserError(
             "an override cannot be read",
             expected="key=value",
             found=str(error).splitlines()[0],
         ) from error
-    for override, text in zip(parsed, overrides, strict=True):
-        if override.is_sweep_override():
-            key = override.get_key_element()
-            values = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        else:
-            values = [text]
-        runs = [[*run, value] for run in runs for value in values]
     return runs

@@ -126,7 +126,7 @@ def _listed(text: str) -> list[str]:
 
 def _shown(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items() if item)
     if isinstance(value, list):
         return "; ".join(_shown(item) for item in value)
     return str(value)

@@ -198,7 +198,7 @@ def _add_frame(frames: list[np.ndarray], env: gymnasium.Env) -> list[np.ndarray]
 
 
 def _shares(episodes: int, workers: int) -> list[list[int]]:
-    """Deal the episodes out in small hands: workers stay equally busy, and a stop is soon obeyed."""
+    """Deal the episodes out in small hands: workers stay busy, and a stop is soon obeyed."""
     hands = max(workers, math.ceil(episodes / EPISODES_PER_TASK))
     return [list(range(hand, episodes, hands)) for hand in range(hands)]
 

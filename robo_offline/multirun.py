@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ def _jobs(arguments: list[str]) -> tuple[list[str], int]:
 def _name(run: Sequence[str], overrides: Sequence[str], number: int) -> str:
     """Name a run after what differs between the runs."""
     varied = [part for part in run if part not in overrides]
-    text = ",".join(part.replace("/", "-") for part in varied)
+    text = re.sub(r"[^\w.,+-]+", "-", ",".join(varied)).replace(",", "_")  # safe in an override
     return f"{number:02d}-{text}" if text else f"{number:02d}"
 
 

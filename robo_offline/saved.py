@@ -7,6 +7,8 @@ from pathlib import Path
 
 from robo_offline import build
 from robo_offline.checkpoint import Checkpoints
+from robo_offline.datasets import load
+from robo_offline.datasets.store import full_id, local_ids
 from robo_offline.engine.learner import load_algorithm
 from robo_offline.evaluate import Evaluation, Evaluator
 from robo_offline.policies.policy import Policy
@@ -25,6 +27,13 @@ def load_policy(directory: Path | str, checkpoint: str = "last") -> Policy:
     return Policy(algo, seed=cfg.seed)
 
 
+def _score_range(dataset: str) -> tuple[float, float] | None:
+    """Read the reference returns off the data set, where it is on this machine."""
+    if not dataset or full_id(dataset) not in local_ids():
+        return None
+    return load(dataset).score_range
+
+
 def evaluate(
     directory: Path,
     *,
@@ -39,10 +48,11 @@ def evaluate(
     e = cfg.evaluation
     evaluator = Evaluator(
         build.environment(cfg.env),
-        episodes=episodes or e.episodes,
+        episodes=e.episodes if episodes is None else episodes,
         seed=e.seed if seed is None else seed,
-        workers=workers or e.workers,
+        workers=e.workers if workers is None else workers,
         video_episodes=e.video_episodes if video else 0,
+        score_range=_score_range(cfg.dataset),
     )
     stem = f"{checkpoint}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
     folder = directory / "evaluations"

@@ -24,9 +24,10 @@ from robo_offline.errors import UserError, nearest
 
 def main(overrides: Sequence[str]) -> Path:
     """Train as the overrides say and return the run's folder."""
+    resumed = [o.removeprefix("resume=") for o in overrides if o.startswith("resume=")]
+    if resumed and resumed[-1]:  # before composing: the run has its own algorithm and knobs
+        return resume(Path(resumed[-1]), overrides)
     cfg = compose(overrides)
-    if cfg.resume:
-        return resume(Path(cfg.resume), overrides)
     directory = Path(cfg.run_dir) if cfg.run_dir else _fresh_directory(cfg)
     if (directory / "config.yaml").exists():
         raise UserError(
@@ -85,11 +86,14 @@ def load_config(directory: Path) -> DictConfig:
 def _merge(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     for override in overrides:
         key, _, value = override.partition("=")
+        known = _keys(cfg)
+        if key not in known:
+            raise UserError(f"there is no knob '{key}' in this run", remedy=nearest(key, known))
         try:
-            if OmegaConf.select(cfg, key, throw_on_missing=False) is None:
+            if isinstance(OmegaConf.select(cfg, key), DictConfig):
                 raise UserError(
-                    f"there is no knob '{key}' in this run",
-                    remedy=nearest(key, _keys(cfg)),
+                    f"'{key}' is a part of the run and cannot be exchanged",
+                    remedy=f"change its knobs, such as {next(k for k in known if k > key)}",
                 )
             OmegaConf.update(cfg, key, OmegaConf.from_dotlist([f"x={value}"]).x)
         except OmegaConfBaseException as error:

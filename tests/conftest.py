@@ -25,3 +25,22 @@ def closed_runs():
 def spec():
     """What the toy environment shows and takes: 4 numbers in, 2 out."""
     return toy.spec()
+
+
+@pytest.fixture
+def toy_run(monkeypatch):
+    """Overrides of a run on the toy that takes a second, with the toy's data set as `toy`."""
+    monkeypatch.setattr("robo_offline.build.load", lambda name: toy.dataset(4))
+    return [
+        "algo=bc",
+        "algo.hidden=[8]",
+        "env=gymnasium",
+        "env._target_=toy.make",
+        "dataset=toy",
+        "logger.console=false",
+        "phase.offline.steps=20",
+        "phase.online.steps=60",
+        "phase.online.warmup=20",
+        "phase.online.utd=0.2",
+        "evaluation={episodes: 2, workers: 1, video_episodes: 0}",
+    ]

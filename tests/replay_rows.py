@@ -19,6 +19,7 @@ def episode(number: int, steps: int, end: str = "terminated") -> TensorDict:
             "reward": torch.where(closing, 0.0, torch.sin(key)),
             "terminated": last & (end == "terminated"),
             "truncated": last & (end == "truncated"),
+            "success": last & (end == "terminated"),
         },
         [steps + 1],
     )

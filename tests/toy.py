@@ -109,6 +109,7 @@ def rows(episode: list[tuple]) -> TensorDict:
             "reward": torch.tensor(reward, dtype=torch.float32),
             "terminated": torch.tensor(terminated),
             "truncated": torch.tensor(truncated),
+            "success": torch.tensor(terminated),  # arriving is the only way to terminate
         },
         [len(episode)],
     )
@@ -139,7 +140,6 @@ def dataset(episodes: int = 20, noise: float = 0.5, seed: int = 0) -> Dataset:
     final = torch.cat([torch.arange(len(part)) == len(part) - 1 for part in parts])
     number = torch.cat([torch.full((len(part),), index) for index, part in enumerate(parts)])
     steps["final"], steps["episode"] = final, number
-    steps["success"] = steps["terminated"].clone()
     return Dataset("toy", steps, spec(), (0.0, 1.0))
 
 

@@ -295,7 +295,7 @@ class Examination:
                 "note",
                 f"{self._idle / self._steps:.0%} of the actions do nothing (the gripper aside)",
                 "a policy that imitates them waits, and waits",
-                "use action chunks or n-step returns, or cut the pauses",
+                "train with drop_no_ops=true, or with action chunks (algo.chunk=4)",
                 count=self._idle,
             )
 

@@ -85,8 +85,8 @@ def folder(name: str) -> Path:
             f"there is no data set {name!r} here",
             where=get_dataset_path(),
             found=nearest(name, known) if known else "no data set at all",
-            remedy=f"`robo-offline data import SOURCE {name}`, or for a Minari id "
-            f"`robo-offline data import {name} NAME`",
+            remedy=f"`robo-offline data import FILE --to {name}`, where FILE may be the id of a "
+            "remote Minari data set",
         )
     return path
 

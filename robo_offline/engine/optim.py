@@ -24,7 +24,10 @@ def learning_rates(names: Sequence[str], lr: Mapping[str, float]) -> dict[str, f
                 f"lr names '{name}', which is not trained",
                 remedy=nearest(name, [*names, "default"]),
             )
-    return {name: lr.get(name, lr.get("default", 3e-4)) for name in names}
+    try:
+        return {name: lr[name] if name in lr else lr["default"] for name in names}
+    except KeyError as error:
+        raise UserError("lr has no default", expected="default, or one rate per module") from error
 
 
 def cosine(progress: float) -> float:

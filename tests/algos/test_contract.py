@@ -23,7 +23,7 @@ from robo_offline.engine.learner import Learner
 B = 37  # a prime that is no other size here, so that (B, B) can only be a slip
 NAMES = [name for name in choices("algo") if name != "base"]
 CHUNKS = (1, 3)
-FORBIDDEN = (".item()", ".cuda()", ".cpu()", ".backward()", "torch.compile", "float(")
+FORBIDDEN = (".item()", ".cuda()", ".backward()", "torch.compile")
 OFF_LIMITS = ("hydra", "omegaconf", "torch.optim", "envs", "configs") + tuple(
     f"robo_offline.{part}"
     for part in (
@@ -46,7 +46,9 @@ def algorithm_class(name: str) -> type:
 
 def build(name: str, chunk: int = 1, **changes):
     """The algorithm with its shipped values, but narrow."""
-    return copy.deepcopy(_build(name, chunk, **changes))
+    algo = copy.deepcopy(_build(name, chunk, **changes))
+    algo.schedule(10**9, "online")  # late: with every term that a method has
+    return algo
 
 
 @cache
@@ -70,6 +72,7 @@ def make_batch(chunk: int, seed: int = 0) -> TensorDict:
             "action": 2 * torch.rand(shape, generator=random) - 1,
             "discount": 0.99**length,
             "source": torch.zeros(B, dtype=torch.uint8),
+            "demonstration": torch.arange(B) % 5 < 3,
             "next": {
                 "observation": torch.randn(B, 4, generator=random),
                 "reward": torch.randn(B, generator=random),
@@ -136,8 +139,10 @@ def test_each_loss_trains_its_module_alone_and_its_targets_follow_exactly(name, 
         )
 
 
-def test_losses_and_metrics_are_finite_tensors_without_an_axis(name, chunk):
+@pytest.mark.parametrize("phase", ["offline", "online"])
+def test_losses_and_metrics_are_finite_tensors_without_an_axis(name, chunk, phase):
     algo, batch = build(name, chunk), make_batch(chunk)
+    algo.schedule(0, phase)
     for trained in algo.order:
         loss, metrics = getattr(algo, f"loss_{trained}")(batch)
         for value in (loss, *metrics.values()):

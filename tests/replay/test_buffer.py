@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from __future__ import annotations
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from replay_rows import dataset_steps, episode
 from tensordict import TensorDict
 
 from robo_offline.errors import UserError
+from robo_offline.policies.action_range import ActionRange
 from robo_offline.replay.buffer import Replay, Window
 from robo_offline.schema import DATASET, OWN
 
@@ -175,6 +178,34 @@ def test_rows_say_whether_they_are_logged_or_own_experience():
     logged = Replay.of_steps(dataset_steps([episode(0, 3)]), Window(0.9))
     assert own.sample(2)["source"].tolist() == [OWN] * 2
     assert logged.sample(2)["source"].tolist() == [DATASET] * 2
+
+
+def test_own_episodes_that_succeeded_are_demonstrations():
+    replay = Replay(30, Window(0.9))
+    for number, end in enumerate(["terminated", "truncated"]):
+        replay.extend(episode(number, 3, end))
+    assert replay.gather(replay.starts)["demonstration"].tolist() == [True] * 3 + [False] * 3
+
+
+def test_logged_episodes_are_demonstrations_if_they_succeeded_or_if_nobody_recorded_it():
+    parts = [episode(0, 3, "open"), episode(1, 2), episode(2, 1, "truncated")]
+    replay = Replay.of_steps(dataset_steps(parts), Window(0.9))
+    expected = [False] * 3 + [True] * 2 + [False]
+    assert replay.gather(replay.starts)["demonstration"].tolist() == expected
+    unknown = Replay.of_steps(dataset_steps(parts[::2]), Window(0.9))
+    assert unknown.gather(unknown.starts)["demonstration"].all()
+
+
+def test_batches_hold_actions_in_the_policy_s_units():
+    scale = ActionRange(2)
+    scale.fit(torch.tensor([[0.5, 0.0], [-0.25, 1e-5]]))
+    part = episode(0, 3)
+    part["action"] = torch.tensor([[0.25, 0.3], [-0.5, 0.0], [9.0, 0.0], [0.0, 0.0]])
+    replay = Replay(30, Window(0.9, action_range=scale))
+    replay.extend(part)
+    batch = replay.gather(replay.starts)
+    assert batch["action"].tolist() == [[0.5, 0.0], [-1.0, 0.0], [1.0, 0.0]]
+    assert torch.equal(replay.export(0)[0]["action"], part["action"])
 
 
 def test_storage_keeps_the_raw_reward():
