@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
@@ -45,18 +46,34 @@ class Algorithm(nn.Module):
     order: ClassVar[tuple[str, ...]] = ()  # loss_<name> trains self.<name>, in this order
     targets: ClassVar[Mapping[str, str]] = {}  # slow copy -> the module it follows
 
-    def __init__(self, spec: Spec, encoder: EncoderFactory, cfg: Any):
+    def __init__(
+        self, spec: Spec, encoder: EncoderFactory, cfg: Any, action_scale: Tensor | None = None
+    ):
         super().__init__()
         self.cfg = cfg
-        self.spec = spec.chunked(cfg.chunk)
-        self.action_range = ActionRange(spec.step_dim)
+        if cfg.data_range and action_scale is None:
+            raise UserError(
+                "data_range needs the scale of the data's actions",
+                remedy="create(..., action_scale=scale_of(data.steps['action']))",
+            )
+        scale = action_scale if cfg.data_range else torch.ones(spec.step_dim)
+        assert scale is not None
+        self.action_range = ActionRange(scale)
+        self.spec = spec.with_step_dim(self.action_range.step_dim).chunked(cfg.chunk)
         self.build(self.spec, encoder)
         self._check()
 
     @classmethod
-    def create(cls, spec: Spec, encoder: EncoderFactory, **knobs: Any) -> Any:
+    def create(
+        cls,
+        spec: Spec,
+        encoder: EncoderFactory,
+        action_scale: Tensor | None = None,
+        **knobs: Any,
+    ) -> Any:
         """Build from the shipped YAML with `knobs` on top.
 
+        `action_scale` (A,) is the data's largest action per dimension, for `data_range`.
         Raises UserError, naming the nearest knob, for one that the algorithm does not have.
         """
         from robo_offline.config import algorithm_values
@@ -75,14 +92,14 @@ class Algorithm(nn.Module):
                 f"a knob of {cls.__name__} does not fit: {error.full_key}",
                 found=str(error).splitlines()[0],
             ) from error
-        return cls(spec, encoder, cfg)
+        return cls(spec, encoder, cfg, action_scale)
 
     def build(self, spec: Spec, encoder: EncoderFactory) -> None:
         """Create the modules; `encoder()` gives a new one, to be shared or not."""
         raise TypeError(f"{type(self).__name__} has no build()")
 
     def period(self, name: str) -> int:
-        """Train `name` on every period-th update."""
+        """Train `name` on every period-th update; 0 is never."""
         return 1
 
     def schedule(self, update: int, phase: str) -> None:

@@ -12,6 +12,7 @@ import gymnasium
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 import envs
 from robo_offline.algorithm import Algorithm
@@ -22,6 +23,7 @@ from robo_offline.engine.learner import Learner
 from robo_offline.errors import UserError
 from robo_offline.evaluate import Evaluator
 from robo_offline.phases.run import Run
+from robo_offline.policies.action_range import scale_of
 from robo_offline.replay.buffer import Replay, Window
 from robo_offline.replay.mixture import Mixture
 from robo_offline.spec import Spec
@@ -60,13 +62,29 @@ def dataset_and_spec(cfg: DictConfig) -> tuple[Dataset | None, Spec]:
     return data, spec
 
 
-def algorithm(cfg: DictConfig, spec: Spec, data: Dataset | None) -> Algorithm:
-    """Build the networks, with the data set's statistics inside their encoders."""
-    statistics = observation_statistics(data) if data is not None else None
+def algorithm(
+    cfg: DictConfig, spec: Spec, data: Dataset | None, action_scale: Tensor | None = None
+) -> Algorithm:
+    """Build the networks, with the data set's statistics inside of them.
+
+    Without the data set, weights that are loaded next bring the statistics along; `action_scale`
+    must then be theirs, since it decides how many numbers the policy has.
+    """
+    statistics = None
+    if data is not None:
+        statistics, action_scale = observation_statistics(data), scale_of(data.steps["action"])
+    if cfg.algo.data_range and action_scale is None:
+        raise UserError(
+            "algo.data_range needs a data set", remedy="give dataset=..., or algo.data_range=false"
+        )
     # Hydra would turn dataclasses among the arguments into configurations: call the parts here.
     encoder = instantiate(cfg.encoder, _partial_=True)
     create = instantiate(cfg.algo, _partial_=True, _convert_="all")
-    return create(spec=spec, encoder=partial(encoder, spec=spec, statistics=statistics))
+    return create(
+        spec=spec,
+        encoder=partial(encoder, spec=spec, statistics=statistics),
+        action_scale=action_scale,
+    )
 
 
 def mixture(cfg: DictConfig, algo: Algorithm, data: Dataset | None, scratch: Path) -> Mixture:
@@ -109,8 +127,6 @@ def assemble(
     make: Callable[[], gymnasium.Env],
 ) -> Run:
     """Put a run together around an algorithm that is built already."""
-    if algo.cfg.data_range and data is not None:
-        algo.action_range.fit(data.steps["action"])
     evaluator = Evaluator(
         make,
         episodes=cfg.evaluation.episodes,

@@ -29,7 +29,7 @@ def compose(overrides: Sequence[str] = (), config: str = "train") -> DictConfig:
         with initialize_config_module("configs", version_base=None):
             cfg = hydra_compose(config, overrides=list(overrides))
             OmegaConf.resolve(cfg)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # Value: `algo=3`
         raise _explain(error, overrides, config) from error
     return cfg
 
@@ -38,9 +38,9 @@ def _check_experiment(overrides: Sequence[str]) -> None:
     """Refuse an experiment that does not exist: it is optional, so Hydra would pass over it."""
     for override in overrides:
         key, _, name = override.partition("=")
-        known = [*choices("experiment"), "null", ""]
+        known = choices("experiment")
         if key.lstrip("+") == "experiment" and re.fullmatch(r"[\w/-]*", name) and name not in known:
-            raise UserError(f"there is no experiment '{name}'", remedy=nearest(name, known[:-2]))
+            raise UserError(f"there is no experiment '{name}'", remedy=nearest(name, known))
 
 
 def choices(group: str) -> list[str]:

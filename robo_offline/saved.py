@@ -19,10 +19,9 @@ def load_policy(directory: Path | str, checkpoint: str = "last") -> Policy:
     """Load the policy of a run. The normaliser is part of it; raw observations go in."""
     directory = Path(directory)
     cfg = load_config(directory)
-    algo = build.algorithm(
-        cfg, build.environment_spec(cfg), None
-    )  # statistics come with the weights
     tensors, _ = Checkpoints(directory / "checkpoints").load(checkpoint)
+    scale = tensors["algo.action_range.scale"]
+    algo = build.algorithm(cfg, build.environment_spec(cfg), None, scale)
     load_algorithm(algo, tensors)
     return Policy(algo, seed=cfg.seed)
 

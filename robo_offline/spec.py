@@ -41,6 +41,10 @@ class Spec:
         """Numbers per environment step (A)."""
         return self.action.shape[-1]
 
+    def with_step_dim(self, step_dim: int) -> Spec:
+        """The same spec for a policy that decides `step_dim` of the action's numbers."""
+        return Spec(self.observation, Bounded(-1.0, 1.0, shape=(step_dim,), dtype=torch.float32))
+
     def chunked(self, horizon: int) -> Spec:
         """The same spec for a policy that decides `horizon` actions at once; 1 changes nothing."""
         shape = (self.step_dim,) if horizon == 1 else (horizon, self.step_dim)

@@ -44,3 +44,9 @@ def toy_run(monkeypatch):
         "phase.online.utd=0.2",
         "evaluation={episodes: 2, workers: 1, video_episodes: 0}",
     ]
+
+
+@pytest.fixture
+def toy_offline(toy_run):
+    """The same without the online phase."""
+    return [*(o for o in toy_run if not o.startswith("phase.online")), "phase=offline"]

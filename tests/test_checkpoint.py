@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import json
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from replay_rows import episode
+from safetensors import SafetensorError
 
 from robo_offline import checkpoint
 from robo_offline.checkpoint import Checkpoints, random_state, set_random_state
@@ -311,10 +312,8 @@ def test_a_kill_while_the_best_is_saved_never_leaves_last_ahead_of_it(tmp_path, 
         shutil.copytree(source, directory, symlinks=True)
         with monkeypatch.context() as patch:
             disk = Disk(patch, at, Killed)
-            try:
+            with contextlib.suppress(Killed):
                 Checkpoints(directory).save(tag, tensors(3.0), {"value": 3.0}, new, best=True)
-            except Killed:
-                pass
         last, best = restored_value(directory, "last"), restored_value(directory, "best")
         assert (last, best) in [(2.0, 1.0), (2.0, 3.0), (3.0, 3.0)]
         if disk.count < at:
@@ -328,10 +327,8 @@ def test_best_leads_somewhere_whatever_operation_of_pointing_fails(tmp_path, mon
         before(directory, False)
         with monkeypatch.context() as patch:
             disk = Disk(patch, at, error)
-            try:
+            with contextlib.suppress(Killed, OSError, UserError):
                 Checkpoints(directory).point("best", directory / "000000002")
-            except (Killed, OSError, UserError):
-                pass
         assert restored_value(directory, "best") in (1.0, 2.0)
         if disk.count < at:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 import toy
@@ -108,7 +109,7 @@ def test_a_run_trains_and_is_scored_again_from_its_folder(capsys, tmp_path, toy_
     status, out, _ = said(capsys, "evaluate", str(tmp_path / "run"), "--json", "--episodes", "3")
     row = json.loads(out)
     assert status == 0 and row["episodes"] == 3
-    assert json.loads(open(row["path"]).read())["success_rate"] == row["success_rate"]
+    assert json.loads(Path(row["path"]).read_text())["success_rate"] == row["success_rate"]
     status, out, _ = said(capsys, "evaluate", str(tmp_path / "run"))
     assert "episodes" in out and "95 % interval" in out
 

@@ -114,16 +114,16 @@ def raise_stopped(*_, **__):
     raise Stopped
 
 
-def test_a_finished_run_can_be_made_longer(tmp_path, toy_run):
-    directory = train.main([*toy_run, "phase=offline", f"run_dir={tmp_path / 'run'}"])
+def test_a_finished_run_stays_as_it_is_when_resumed(tmp_path, toy_offline):
+    directory = train.main([*toy_offline, f"run_dir={tmp_path / 'run'}"])
     before = Checkpoints(directory / "checkpoints").load()[1]["counters"]["update"]
     assert before == 20
     train.main([f"resume={directory}"])
     assert Checkpoints(directory / "checkpoints").load()[1]["counters"]["update"] == 20
 
 
-def test_a_resumed_run_takes_knobs_of_its_own_algorithm(tmp_path, toy_run):
-    overrides = [*toy_run, "phase=offline", f"run_dir={tmp_path / 'run'}"]
+def test_a_resumed_run_takes_knobs_of_its_own_algorithm(tmp_path, toy_offline):
+    overrides = [*toy_offline, f"run_dir={tmp_path / 'run'}"]
     directory = train.main(overrides)
     train.main([f"resume={directory}", "algo.exploration_noise=0.2", "env.horizon=30"])
 
@@ -132,8 +132,8 @@ def test_a_resumed_run_takes_knobs_of_its_own_algorithm(tmp_path, toy_run):
     ("override", "message"),
     [("algo.noise=0.2", "no knob 'algo.noise'"), ("algo=sac", "cannot be exchanged")],
 )
-def test_a_resumed_run_refuses_what_it_does_not_have(tmp_path, toy_run, override, message):
-    directory = train.main([*toy_run, "phase=offline", f"run_dir={tmp_path / 'run'}"])
+def test_a_resumed_run_refuses_what_it_does_not_have(tmp_path, toy_offline, override, message):
+    directory = train.main([*toy_offline, f"run_dir={tmp_path / 'run'}"])
     with pytest.raises(UserError, match=message):
         train.main([f"resume={directory}", override])
 
@@ -142,8 +142,8 @@ def test_numbers_may_be_written_with_an_exponent(tmp_path, toy_run):
     train.main([*toy_run, "replay.capacity=1e3", f"run_dir={tmp_path / 'run'}"])
 
 
-def test_a_saved_policy_takes_raw_observations_and_acts_as_in_the_run(tmp_path, toy_run):
-    directory = train.main([*toy_run, "phase=offline", f"run_dir={tmp_path / 'run'}"])
+def test_a_saved_policy_takes_raw_observations_and_acts_as_in_the_run(tmp_path, toy_offline):
+    directory = train.main([*toy_offline, f"run_dir={tmp_path / 'run'}"])
     policy = load_policy(directory)
     mean = toy.dataset(4).steps["observation"].mean(0)
     encoder = policy.algo.actor.encoder

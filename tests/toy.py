@@ -34,7 +34,7 @@ RADIUS = 0.25
 class Reach(gymnasium.Env):
     """Observe position and velocity; an action moves the point. Arrival ends the episode."""
 
-    metadata = {"render_modes": []}  # noqa: RUF012
+    metadata = {"render_modes": []}
 
     def __init__(self, horizon: int = HORIZON, fail_at: int = -1):
         self.observation_space = Box(-np.inf, np.inf, (4,), np.float32)

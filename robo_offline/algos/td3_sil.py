@@ -3,8 +3,9 @@
 TD3+BC (Fujimoto, Gu 2021, arXiv 2106.06860) with the cloning term of self-imitation (Oh et al.
 2018, arXiv 1806.05387): it covers what is worth imitating, data-set rows and own episodes that
 succeeded, so the anchor of the policy grows with what the policy has learnt. Critics as in RLPD
-(arXiv 2302.02948): LayerNorm and a random subset of an ensemble. Offline, and until the critics
-have seen own experience, the actor imitates only (WSRL's warm-up, arXiv 2412.07762). Ours is the
+(arXiv 2302.02948): LayerNorm and a random subset of an ensemble. Demonstrations alone hold no
+failures and teach a critic nothing but optimism, so offline the actor imitates and the critics wait
+for own experience, and the actor for the critics (WSRL's warm-up, arXiv 2412.07762). Ours is the
 combination; it is meant for sparse success and short action chunks. The slow copy of the actor is
 what is evaluated and deployed, the actor itself explores.
 """
@@ -37,7 +38,7 @@ class TD3SILConfig(Config):
     exploration_noise: float  # std on executed actions
     target_noise: float  # std of the smoothing noise on target actions
     noise_clip: float
-    observation_noise: float  # std on what the actor sees while training, normalised units
+    observation_noise: float  # std on what the actor sees while it only imitates, normalised
     actor_period: int  # updates of the critics per update of a climbing actor
     hidden: tuple[int, ...]
 
@@ -60,13 +61,17 @@ class TD3SIL(Algorithm):
         )
         self.target_critic, self.target_actor = target(self.critic), target(self.actor)
         self.target_actor.eval()
-        self.climb = 0.0
+        self.online, self.climb = False, 0.0
 
     def period(self, name: str) -> int:
-        return self.cfg.actor_period if name == "actor" and self.climb else 1
+        if name == "critic":
+            return int(self.online)
+        return self.cfg.actor_period if self.climb else 1
 
     def schedule(self, step: int, phase: str) -> None:
-        self.climb = float(phase == "online" and step >= self.cfg.imitate_until)
+        self.online = phase == "online"
+        self.climb = float(self.online and step >= self.cfg.imitate_until)
+        self.actor.encoder.std = 0.0 if self.climb else self.cfg.observation_noise
 
     def loss_critic(self, batch: Batch) -> Loss:
         c, next_observation = self.cfg, batch["next", "observation"]

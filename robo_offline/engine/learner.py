@@ -31,7 +31,8 @@ class Learner:
         self.update_count += 1
         metrics: dict[str, Tensor] = {}
         for name in self.algo.order:
-            if self.update_count % self.algo.period(name) == 0:
+            period = self.algo.period(name)
+            if period and self.update_count % period == 0:
                 metrics |= self.step(name, batch)
         return metrics
 

@@ -59,7 +59,7 @@ class Policy(TensorDictModuleBase):
         if not self.queue:
             with _stream(self):
                 chunk = self._decide(observation.unsqueeze(0), explore)
-            steps = chunk.reshape(-1, self.algo.spec.step_dim)
+            steps = chunk.reshape(-1, self.algo.spec.step_dim)  # (H, A')
             self.queue = list(self.algo.action_range.to_environment(steps))
         return self.queue.pop(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -112,7 +113,7 @@ def test_the_cosine_falls_from_one_to_zero_and_never_climbs_back():
     assert cosine(1.0) == pytest.approx(0.0, abs=1e-15)
     assert cosine(1.5) == cosine(2.0) == cosine(1.0)
     values = [cosine(n / 100) for n in range(250)]
-    assert all(b <= a for a, b in zip(values, values[1:], strict=False))
+    assert all(b <= a for a, b in itertools.pairwise(values))
 
 
 def test_decay_touches_the_named_modules_alone_and_is_undone_by_none():

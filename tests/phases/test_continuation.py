@@ -31,8 +31,13 @@ def start(directory: Path, kind: str, second_process: bool) -> tuple[Run, dict]:
     values = KINDS[kind]
     run = toy.run(directory, data=toy.dataset(6), capacity=90, **values)
     online = toy.online(
-        steps=160, utd=0.3, warmup=25, random_steps=40, second_process=second_process,
-        batch_size=8, save_every=30,
+        steps=160,
+        utd=0.3,
+        warmup=25,
+        random_steps=40,
+        second_process=second_process,
+        batch_size=8,
+        save_every=30,
     )
     return run, {"offline": toy.offline(steps=30, batch_size=8), "online": online}
 
@@ -70,8 +75,6 @@ def finished(directory: Path, kind: str, second_process: bool) -> Run:
 def rows(path: Path) -> list[dict]:
     parsed = [json.loads(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in row.items() if not k.startswith(CLOCKS)} for row in parsed]
-
-
 
 
 def assert_same(one: Run, other: Run) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 import toy
@@ -132,7 +134,7 @@ def test_the_cosine_falls_offline_and_the_rate_is_full_online(tmp_path):
     run.execute({"offline": toy.offline(steps=20), "online": quiet(steps=60)})
     actor = [rate for phase, rate, _ in rates if phase == "offline"]
     assert actor[0] == 3e-4 and actor[-1] < 3e-6
-    assert all(later < earlier for earlier, later in zip(actor, actor[1:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(actor))
     assert {rate for phase, rate, _ in rates if phase == "online"} == {3e-4}
     assert {rate for _, _, rate in rates} == {3e-4}
 

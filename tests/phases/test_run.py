@@ -28,7 +28,9 @@ def scored(run, successes: list[int]) -> None:
         won = next(scores)
         return Evaluation(tuple(Outcome(n, n < won, float(n < won), 5) for n in range(10)), 0)
 
-    run.evaluator = type("Fake", (), {"__call__": staticmethod(evaluate), "close": lambda _: None})()
+    run.evaluator = type(
+        "Fake", (), {"__call__": staticmethod(evaluate), "close": lambda _: None}
+    )()
 
 
 def test_a_cadence_fires_once_however_far_a_step_jumps():

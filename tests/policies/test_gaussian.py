@@ -55,7 +55,7 @@ def test_the_log_determinant_stays_finite_far_out():
     u = torch.tensor([-200.0, -20.0, 0.0, 20.0, 200.0])
     assert log_det_tanh(u).isfinite().all()
     inside = torch.linspace(-3, 3, 20, dtype=torch.float64)
-    assert torch.allclose(log_det_tanh(inside), torch.log1p(-inside.tanh() ** 2))
+    assert torch.allclose(log_det_tanh(inside), torch.log1p(-(inside.tanh() ** 2)))
 
 
 @pytest.mark.parametrize("cls", HEADS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings
