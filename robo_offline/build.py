@@ -26,6 +26,7 @@ from robo_offline.phases.run import Run
 from robo_offline.policies.action_range import scale_of
 from robo_offline.replay.buffer import Replay, Window
 from robo_offline.replay.mixture import Mixture
+from robo_offline.schema import check
 from robo_offline.spec import Spec
 
 
@@ -90,7 +91,14 @@ def algorithm(
 def mixture(cfg: DictConfig, algo: Algorithm, data: Dataset | None, scratch: Path) -> Mixture:
     """Build the replay of the data set and the one that grows."""
     r = cfg.replay
-    window = Window(algo.cfg.discount, algo.cfg.chunk, r.n_step, r.reward_scale, r.reward_shift)
+    window = Window(
+        algo.cfg.discount,
+        algo.cfg.chunk,
+        r.n_step,
+        r.reward_scale,
+        r.reward_shift,
+        algo.action_range,
+    )
     offline = Replay.of_steps(data.steps, window) if data is not None else None
     online = Replay(int(r.capacity), window, scratch=scratch if r.memory_mapped else None)
     return Mixture(
@@ -135,10 +143,13 @@ def assemble(
         video_episodes=cfg.evaluation.video_episodes,
         score_range=data.score_range if data is not None else None,
     )
+    replay = mixture(cfg, algo, data, directory / "replay")
+    if replay.offline is not None:  # one batch against the contract, before any work
+        check(replay.offline.gather(replay.offline.starts[:64]), algo.spec)
     return Run(
         directory,
         Learner(algo),
-        mixture(cfg, algo, data, directory / "replay"),
+        replay,
         instantiate(cfg.logger, directory=directory),
         dataset=data,
         environment=make,

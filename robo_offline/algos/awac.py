@@ -17,7 +17,7 @@ from robo_offline.algorithm import Algorithm, Config, EncoderFactory, Loss, targ
 from robo_offline.losses.advantage import exponential
 from robo_offline.losses.td import bootstrap, squared
 from robo_offline.nets.critic import Critic
-from robo_offline.policies.gaussian import Gaussian
+from robo_offline.policies.gaussian import RescaledGaussian
 from robo_offline.schema import Batch
 from robo_offline.spec import Spec
 
@@ -39,7 +39,7 @@ class AWAC(Algorithm):
     def build(self, spec: Spec, encoder: EncoderFactory) -> None:
         c = self.cfg
         self.critic = Critic(encoder(), spec.action_shape, c.hidden, num=2)
-        self.actor = Gaussian(encoder(), spec.action_shape, c.hidden, log_std=(-6.0, 0.0))
+        self.actor = RescaledGaussian(encoder(), spec.action_shape, c.hidden, log_std=(-6.0, 0.0))
         self.target_critic = target(self.critic)
 
     def loss_critic(self, batch: Batch) -> Loss:

@@ -53,11 +53,9 @@ class TD3SIL(Algorithm):
     def build(self, spec: Spec, encoder: EncoderFactory) -> None:
         c = self.cfg
         self.critic = Critic(encoder(), spec.action_shape, c.hidden, c.num_critics, layer_norm=True)
+        self.blur = Noisy(encoder(), c.observation_noise)
         self.actor = Deterministic(
-            Noisy(encoder(), c.observation_noise),
-            spec.action_shape,
-            c.hidden,
-            noise=c.exploration_noise,
+            self.blur, spec.action_shape, c.hidden, noise=c.exploration_noise
         )
         self.target_critic, self.target_actor = target(self.critic), target(self.actor)
         self.target_actor.eval()
@@ -71,7 +69,7 @@ class TD3SIL(Algorithm):
     def schedule(self, step: int, phase: str) -> None:
         self.online = phase == "online"
         self.climb = float(self.online and step >= self.cfg.imitate_until)
-        self.actor.encoder.std = 0.0 if self.climb else self.cfg.observation_noise
+        self.blur.std = 0.0 if self.climb else self.cfg.observation_noise
 
     def loss_critic(self, batch: Batch) -> Loss:
         c, next_observation = self.cfg, batch["next", "observation"]

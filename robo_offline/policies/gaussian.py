@@ -66,6 +66,18 @@ class Gaussian(nn.Module):
         return sum_event(normal_log_prob(action, self.mode(observation), self.std()), mask)
 
 
+class RescaledGaussian(Gaussian):
+    """A Gaussian whose log-std is a sigmoid between its bounds, as in rlkit's AWAC.
+
+    A bound near what is learned must not be a clamp: its gradient is zero beyond, and a std that
+    stepped over it once would stay there for good.
+    """
+
+    def std(self) -> Tensor:
+        low, high = self.bounds
+        return (low + (high - low) * self.log_std.sigmoid()).exp()
+
+
 class SquashedGaussian(nn.Module):
     """tanh(N(mean(s), std(s))), as in SAC."""
 

@@ -167,9 +167,17 @@ def test_bc(case, chunk):
 # -- weighted regression ---------------------------------------------------------------------
 
 
-def log_policy(actor, b, chunk, low, high):
+def iql_std(actor):
+    return np.exp(np.clip(actor.log_std.detach().numpy(), -5, 2))
+
+
+def awac_std(actor):
+    """rlkit: a sigmoid rescaled to [-6, 0] in log space."""
+    return np.exp(-6 + 6 / (1 + np.exp(-actor.log_std.detach().numpy())))
+
+
+def log_policy(actor, b, chunk, std):
     """log pi(a|s) of an unsquashed Gaussian with tanh mean; filler counts nothing."""
-    std = np.exp(np.clip(actor.log_std.detach().numpy(), low, high))
     density = normal_log_density(b["a"], bounded_mean(actor, b["s"], b["a"].shape), std)
     if chunk > 1:
         density = density * b["mask"][..., None]
@@ -200,13 +208,13 @@ def test_iql_actor(case, chunk, beta):
     algo, b = make(IQL, chunk, beta=beta), make_batch(case, chunk)
     with np.errstate(over="ignore"):
         weight = np.minimum(np.exp(beta * iql_advantage(algo, b)), 100)
-    expected = -np.mean(weight * log_policy(algo.actor, b, chunk, -5, 2))
+    expected = -np.mean(weight * log_policy(algo.actor, b, chunk, iql_std(algo.actor)))
     agrees(value_of(algo, "actor", b, chunk), expected)
 
 
 def awac_sample(algo, s, eps):
-    std = np.exp(np.clip(algo.actor.log_std.detach().numpy(), -6, 0))
-    return np.clip(bounded_mean(algo.actor, s, eps.shape) + std * eps, -1, 1)
+    mean = bounded_mean(algo.actor, s, eps.shape)
+    return np.clip(mean + awac_std(algo.actor) * eps, -1, 1)
 
 
 def test_awac_critic(case, chunk):
@@ -226,7 +234,7 @@ def test_awac_actor(case, chunk, beta):
     adv = q_values(algo.critic, b["s"], b["a"]).min(0) - value
     with np.errstate(over="ignore"):
         weight = np.minimum(np.exp(beta * adv), 100)
-    expected = -np.mean(weight * log_policy(algo.actor, b, chunk, -6, 0))
+    expected = -np.mean(weight * log_policy(algo.actor, b, chunk, awac_std(algo.actor)))
     agrees(value_of(algo, "actor", b, chunk), expected)
 
 

@@ -9,10 +9,15 @@ import toy
 from scipy import stats
 
 from robo_offline.policies.deterministic import Deterministic
-from robo_offline.policies.gaussian import Gaussian, SquashedGaussian, log_det_tanh
+from robo_offline.policies.gaussian import (
+    Gaussian,
+    RescaledGaussian,
+    SquashedGaussian,
+    log_det_tanh,
+)
 
 OBSERVATION = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-HEADS = [Gaussian, SquashedGaussian]
+HEADS = [Gaussian, RescaledGaussian, SquashedGaussian]
 
 
 def head(cls, shape=(2,), **options):
@@ -87,3 +92,13 @@ def test_noise_of_a_deterministic_policy_has_the_std_it_is_given():
     actor = head(Deterministic, noise=0.1)
     drawn = torch.stack([actor.sample(OBSERVATION) for _ in range(2000)]) - actor.mode(OBSERVATION)
     assert drawn.std().item() == pytest.approx(0.1, abs=0.005)
+
+
+def test_a_rescaled_std_keeps_its_bounds_and_finds_its_way_back_from_them():
+    actor = head(RescaledGaussian, log_std=(-6.0, 0.0))
+    assert torch.allclose(actor.std().log(), torch.tensor(-3.0))
+    with torch.no_grad():
+        actor.log_std.copy_(torch.tensor([-9.0, 9.0]))
+    assert torch.allclose(actor.std().log(), torch.tensor([-6.0, 0.0]), atol=1e-2)
+    (gradient,) = torch.autograd.grad(actor.std().log().sum(), [actor.log_std])
+    assert (gradient > 0).all()
