@@ -59,7 +59,7 @@ class TD3SIL(Algorithm):
         )
         self.target_critic, self.target_actor = target(self.critic), target(self.actor)
         self.target_actor.eval()
-        self.online, self.climb = False, 0.0
+        self.online, self.climb = True, True
 
     def period(self, name: str) -> int:
         if name == "critic":
@@ -68,7 +68,7 @@ class TD3SIL(Algorithm):
 
     def schedule(self, step: int, phase: str) -> None:
         self.online = phase == "online"
-        self.climb = float(self.online and step >= self.cfg.imitate_until)
+        self.climb = self.online and step >= self.cfg.imitate_until
         self.blur.std = 0.0 if self.climb else self.cfg.observation_noise
 
     def loss_critic(self, batch: Batch) -> Loss:
@@ -85,8 +85,10 @@ class TD3SIL(Algorithm):
         worth = batch["demonstration"]
         error = mean_squared(action, batch["action"], batch.get("mask", None))
         bc = (error * worth).sum() / worth.sum().clamp(min=1)
+        if not self.climb:
+            return self.cfg.bc * bc, {"bc": bc}
         q = self.critic(batch["observation"], action).mean()
-        return self.cfg.bc * bc - self.climb * q, {"bc": bc, "q": q}
+        return self.cfg.bc * bc - q, {"bc": bc, "q": q}
 
     def act(self, observation: Any, explore: bool) -> Tensor:
         if explore:
