@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 import envs
@@ -116,11 +118,65 @@ def phases(cfg: DictConfig) -> Mapping[str, Any]:
     An experiment may hold values for a phase that the run leaves out: that one has no `_target_`.
     """
     chosen = {str(name): node for name, node in cfg.phase.items() if "_target_" in node}
-    return {name: instantiate(node) for name, node in chosen.items()}
+    built = {}
+    for name, node in chosen.items():
+        typed(get_class(node._target_), node, f"phase.{name}")
+        built[name] = get_class(node._target_)(**{k: v for k, v in node.items() if k != "_target_"})
+    return built
+
+
+def typed(cls: type, node: DictConfig, where: str) -> None:
+    """Hold values against a dataclass's types. Raises UserError naming the one that differs."""
+    values = {key: value for key, value in node.items() if key != "_target_"}
+    try:
+        OmegaConf.merge(OmegaConf.structured(cls), values)
+    except OmegaConfBaseException as error:
+        raise UserError(
+            f"{where}.{error.key} does not fit",
+            expected=error.object_type and _type_of(cls, error.key),
+            found=node.get(error.key),
+        ) from error
+
+
+def _type_of(cls: type, key: Any) -> str:
+    found = {field.name: str(field.type) for field in fields(cls)}
+    return found.get(str(key), "another name")
+
+
+@dataclass
+class ReplayValues:
+    """Types of `configs/replay`."""
+
+    capacity: int
+    memory_mapped: bool
+    n_step: int
+    reward_scale: float
+    reward_shift: float
+    offline_fraction: float
+    final_fraction: float
+    anneal_steps: int
+
+
+@dataclass
+class EvaluationValues:
+    """Types of `configs/evaluation`."""
+
+    episodes: int
+    seed: int
+    workers: int
+    video_episodes: int
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Refuse values of a wrong type or without sense, before anything is built."""
+    typed(ReplayValues, cfg.replay, "replay")
+    typed(EvaluationValues, cfg.evaluation, "evaluation")
+    phases(cfg)
 
 
 def run(cfg: DictConfig, directory: Path) -> Run:
     """Build a whole run in its folder."""
+    check_values(cfg)
     torch.set_num_threads(cfg.threads)
     torch.manual_seed(cfg.seed)
     data, spec = dataset_and_spec(cfg)

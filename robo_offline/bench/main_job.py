@@ -68,7 +68,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "summary": {method: _summary(seeds) for method, seeds in runs.items()},
         "runs": runs,
     }
-    FOUND.write_text(json.dumps(found, indent=1))
+    text = json.dumps(found, indent=1)
+    (options.out / FOUND.name).write_text(text)
+    if os.access(FOUND.parent, os.W_OK):  # not where the package is installed for everybody
+        FOUND.write_text(text)
     return found
 
 

@@ -18,6 +18,11 @@ class Offline:
     evaluate_every: int
     save_every: int
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1", found=getattr(self, name))
+
     def __call__(self, run: Run) -> None:
         run.begin(self.steps)
         cadence = Cadence(self.log_every, self.evaluate_every, self.save_every)

@@ -27,6 +27,11 @@ class Online:
     evaluate_every: int
     save_every: int
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1", found=getattr(self, name))
+
     def __call__(self, run: Run) -> None:
         if run.environment is None:
             raise UserError("the online phase has no environment", remedy="give env=...")

@@ -57,7 +57,8 @@ def _build(name: str, chunk: int, seed: int = 0, **knobs):
     cls = algorithm_class(name)
     if "hidden" in cls.Config.__dataclass_fields__:
         knobs["hidden"] = (16, 16)
-    return cls.create(toy.spec(), partial(State, toy.spec()), chunk=chunk, **knobs)
+    encoder = partial(State, toy.spec())
+    return cls.create(toy.spec(), encoder, action_scale=torch.ones(2), chunk=chunk, **knobs)
 
 
 def make_batch(chunk: int, seed: int = 0) -> TensorDict:

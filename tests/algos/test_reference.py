@@ -6,7 +6,7 @@ random numbers only as the noise they are. Rows hold terminals, truncations, tie
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ STATISTICS = {"observation": (torch.tensor(MEAN), torch.tensor(STD))}
 CASES = ("random", "all_terminated", "extreme_rewards", "actions_on_the_bound", "one_state")
 
 
+@cache
 def make(cls, chunk=1, **knobs):
     torch.manual_seed(0)
     encoder = partial(State, toy.spec(), STATISTICS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,12 +22,14 @@ BOTH = [False, True]
 NAMES = ["in_process", "second_process"]
 
 
-def collect(run, count: int, ahead: bool, random_steps: int = 0):
-    """So many episodes, with nothing learned in between."""
+def collect(run, count: int, ahead: bool, random_steps: int = 0, then=None):
+    """So many episodes, with nothing learned in between but `then` after the fifth."""
     found = []
     with Collector(run, random_steps=random_steps, ahead=ahead) as collector:
-        for _ in range(count):
+        for number in range(count):
             rows, summary = collector.next()
+            if then is not None and number == 4:
+                then(run)
             run.counters.env_step += len(rows) - 1
             run.counters.episode += 1
             found.append((rows, summary))
@@ -35,19 +38,25 @@ def collect(run, count: int, ahead: bool, random_steps: int = 0):
 
 @pytest.fixture(scope="module", params=BOTH, ids=NAMES)
 def collected(request, tmp_path_factory):
-    """A run, four episodes of it, and what collecting them did to this process."""
+    """Eight episodes, all that is needed to repeat them, and what it did to this process.
+
+    After the fifth was asked for, the learner's actor is made to push to one side.
+    """
     torch.manual_seed(0)
     run = toy.run(tmp_path_factory.mktemp("run"), SAC, chunk=3)
-    before = torch.get_rng_state(), torch.get_num_threads()
-    episodes = collect(run, 4, request.param)
-    return run, episodes, before, (torch.get_rng_state(), torch.get_num_threads())
-
-
-def by_hand(run, index: int) -> torch.Tensor:
-    """Observations of episode `index` when it is played without a collector."""
     policy = Policy(run.learner.algo, seed=run.seed, explore=True)
+    before = torch.get_rng_state(), torch.get_num_threads()
+    episodes = collect(run, 8, request.param, then=push_to_one_side)
+    after = torch.get_rng_state(), torch.get_num_threads()
+    return SimpleNamespace(
+        ahead=request.param, policy=policy, episodes=episodes, before=before, after=after
+    )
+
+
+def by_hand(policy: Policy, index: int) -> torch.Tensor:
+    """Observations of episode `index` when it is played without a collector."""
     policy.reset(index)
-    env = EpisodeSeeds(toy.Reach(), run.seed, first_episode=index)
+    env = EpisodeSeeds(toy.Reach(), policy.seed, first_episode=index)
     observation, _ = env.reset()
     seen, over = [observation], False
     while not over:
@@ -58,13 +67,12 @@ def by_hand(run, index: int) -> torch.Tensor:
 
 
 def test_episodes_come_in_order_and_are_what_the_policy_does_by_hand(collected):
-    run, episodes, *_ = collected
-    for index, (rows, _) in enumerate(episodes):
-        assert torch.equal(rows["observation"], by_hand(run, index))
+    for index, (rows, _) in enumerate(collected.episodes[:5]):
+        assert torch.equal(rows["observation"], by_hand(collected.policy, index))
 
 
 def test_the_last_row_is_the_final_observation_and_no_transition(collected):
-    for rows, _ in collected[1]:
+    for rows, _ in collected.episodes:
         ended = rows["terminated"] | rows["truncated"]
         assert ended.tolist() == [False] * (len(rows) - 2) + [True, False]
         assert rows["action"][-1].abs().sum() == 0
@@ -73,18 +81,18 @@ def test_the_last_row_is_the_final_observation_and_no_transition(collected):
 
 
 def test_a_summary_counts_return_length_and_success(collected):
-    for rows, summary in collected[1]:
+    for rows, summary in collected.episodes:
         assert summary["length"] == len(rows) - 1
         assert summary["success"] == float(rows["terminated"].any())
         assert summary["return"] == rows["reward"].sum()
 
 
 def test_collecting_leaves_the_stream_of_the_learner_alone(collected):
-    assert torch.equal(collected[2][0], collected[3][0])
+    assert torch.equal(collected.before[0], collected.after[0])
 
 
 def test_collecting_leaves_the_number_of_threads_alone(collected):
-    assert collected[2][1] == collected[3][1]
+    assert collected.before[1] == collected.after[1]
 
 
 def test_random_steps_act_uniformly_and_then_the_policy_takes_over(tmp_path):
@@ -103,21 +111,14 @@ def test_random_steps_act_uniformly_and_then_the_policy_takes_over(tmp_path):
 def push_to_one_side(run) -> None:
     with torch.no_grad():
         run.learner.algo.actor.net[-1].weight.zero_()
-        run.learner.algo.actor.net[-1].bias.copy_(torch.tensor([[5.0, 5.0, -9.0, -9.0]]))
+        bias = run.learner.algo.actor.net[-1].bias  # means, then log-stds
+        bias[..., : bias.shape[-1] // 2], bias[..., bias.shape[-1] // 2 :] = 5.0, -9.0
 
 
-@pytest.mark.parametrize(("ahead", "delay"), [(False, 0), (True, 1)], ids=NAMES)
-def test_new_weights_act_in_the_next_episode_or_one_later_when_ahead(tmp_path, ahead, delay):
-    run = toy.run(tmp_path, SAC)
-    pushed = []
-    with Collector(run, random_steps=0, ahead=ahead) as collector:
-        for count in range(4):
-            rows, _ = collector.next()
-            run.counters.episode += 1
-            pushed.append(bool((rows["action"][:-1] > 0.99).all()))
-            if count == 0:
-                push_to_one_side(run)
-    assert pushed == [False] * (1 + delay) + [True] * (3 - delay)
+def test_new_weights_act_in_the_next_episode_or_one_later_when_ahead(collected):
+    pushed = [bool((rows["action"][:-1] > 0.99).all()) for rows, _ in collected.episodes]
+    delay = int(collected.ahead)
+    assert pushed == [False] * (5 + delay) + [True] * (3 - delay)
 
 
 @pytest.mark.parametrize("ahead", BOTH, ids=NAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ KINDS = {
 
 def start(directory: Path, kind: str, second_process: bool) -> tuple[Run, dict]:
     values = KINDS[kind]
-    run = toy.run(directory, data=toy.dataset(6), capacity=90, **values)
+    run = toy.run(directory, data=toy.dataset(6), capacity=90, episodes=2, **values)
     online = toy.online(
         steps=160,
         utd=0.3,
@@ -96,10 +97,14 @@ def assert_same(one: Run, other: Run) -> None:
     assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def uninterrupted(request, tmp_path_factory) -> tuple[str, Run, int]:
-    count = 0
-    save = Checkpoints.save
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Give the run of a kind that was never stopped, and how many checkpoints it wrote."""
+    return cache(partial(unbroken, tmp_path_factory))
+
+
+def unbroken(tmp_path_factory, kind: str) -> tuple[Run, int]:
+    count, save = 0, Checkpoints.save
 
     def spy(*args, **kwargs):
         nonlocal count
@@ -108,36 +113,34 @@ def uninterrupted(request, tmp_path_factory) -> tuple[str, Run, int]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "save", spy)
-        run = finished(tmp_path_factory.mktemp("whole") / "run", request.param, False)
-    return request.param, run, count
+        run = finished(tmp_path_factory.mktemp("whole") / "run", kind, False)
+    return run, count
 
 
-def test_the_ring_overflows_and_the_warmup_ends_so_that_everything_is_in_play(uninterrupted):
-    _, run, saves = uninterrupted
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_ring_overflows_and_the_warmup_ends_so_that_everything_is_in_play(whole, kind):
+    run, saves = whole(kind)
     assert run.replay.online.total > len(run.replay.online.episodes) > 0
     assert run.counters.update > 30 and saves > 8
 
 
-def test_stopped_after_any_save_and_resumed_it_is_the_same_run(
-    uninterrupted, tmp_path, monkeypatch
-):
-    kind, whole, saves = uninterrupted
-    for after in range(1, saves, 3 if kind == "iql" else 5):
+@pytest.mark.parametrize("kind", KINDS)
+def test_stopped_after_any_save_and_resumed_it_is_the_same_run(whole, tmp_path, monkeypatch, kind):
+    run, saves = whole(kind)
+    for after in range(2, saves, 6):
         directory = tmp_path / f"{after}"
         stopped(directory, kind, False, after, monkeypatch)
-        assert_same(whole, finished(directory, kind, False))
+        assert_same(run, finished(directory, kind, False))
 
 
-def test_stopped_again_and_again_it_is_the_same_run(uninterrupted, tmp_path, monkeypatch):
-    kind, whole, _ = uninterrupted
+def test_stopped_again_and_again_it_is_the_same_run(whole, tmp_path, monkeypatch):
     for after in (3, 1, 2, 1):
-        stopped(tmp_path / "run", kind, False, after, monkeypatch)
-    assert_same(whole, finished(tmp_path / "run", kind, False))
+        stopped(tmp_path / "run", "iql", False, after, monkeypatch)
+    assert_same(whole("iql")[0], finished(tmp_path / "run", "iql", False))
 
 
-def test_stopped_between_two_saves_it_is_the_same_run(uninterrupted, tmp_path, monkeypatch):
-    kind, whole, _ = uninterrupted
-    run, phases = start(tmp_path / "run", kind, False)
+def test_stopped_between_two_saves_it_is_the_same_run(whole, tmp_path):
+    run, phases = start(tmp_path / "run", "iql", False)
     update, count = run.learner.update, 0
 
     def spy(batch):
@@ -151,19 +154,18 @@ def test_stopped_between_two_saves_it_is_the_same_run(uninterrupted, tmp_path, m
     with pytest.raises(Stopped):
         run.execute(phases)
     run.close()
-    assert_same(whole, finished(tmp_path / "run", kind, False))
+    assert_same(whole("iql")[0], finished(tmp_path / "run", "iql", False))
 
 
 def test_with_a_second_process_a_resumed_run_is_the_same_run_too(tmp_path, monkeypatch):
-    whole = finished(tmp_path / "whole", "iql", True)
+    never_stopped = finished(tmp_path / "whole", "iql", True)
     stopped(tmp_path / "run", "iql", True, 9, monkeypatch)
-    assert_same(whole, finished(tmp_path / "run", "iql", True))
+    assert_same(never_stopped, finished(tmp_path / "run", "iql", True))
 
 
-def test_two_runs_of_one_seed_are_the_same_run(uninterrupted, tmp_path):
-    kind, whole, _ = uninterrupted
+def test_two_runs_of_one_seed_are_the_same_run(whole, tmp_path):
     torch.rand(5)
-    assert_same(whole, finished(tmp_path / "again", kind, False))
+    assert_same(whole("iql")[0], finished(tmp_path / "again", "iql", False))
 
 
 def test_another_seed_is_another_run(tmp_path):
