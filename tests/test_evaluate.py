@@ -16,7 +16,7 @@ from robo_offline.policies.policy import Policy
 
 @pytest.fixture
 def policy() -> Policy:
-    return Policy(SAC.create(toy.spec(), toy.encoder(), hidden=(8,)), explore=True)
+    return Policy(SAC.create(toy.spec(), toy.encoder(), hidden=(8,), chunk=3), explore=True)
 
 
 def evaluation(successes: int, count: int = 10, **fields) -> Evaluation:

@@ -138,8 +138,12 @@ def test_a_resumed_run_refuses_what_it_does_not_have(tmp_path, toy_offline, over
         train.main([f"resume={directory}", override])
 
 
-def test_numbers_may_be_written_with_an_exponent(tmp_path, toy_run):
-    train.main([*toy_run, "replay.capacity=1e3", f"run_dir={tmp_path / 'run'}"])
+@pytest.mark.parametrize("override", ["replay.capacity=many", "phase.offline.steps=long"])
+def test_a_value_of_another_type_is_told_by_its_name(tmp_path, toy_run, override):
+    with pytest.raises(UserError) as raised:
+        train.main([*toy_run, override, f"run_dir={tmp_path / 'run'}"])
+    assert override.split("=")[0] in str(raised.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_saved_policy_takes_raw_observations_and_acts_as_in_the_run(tmp_path, toy_offline):

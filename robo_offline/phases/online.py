@@ -53,8 +53,9 @@ class Online:
         run.add(summary)
         if c.step + steps > self.warmup:
             owed = c.extra.get("updates_owed", 0.0) + self.utd * steps
-            c.extra["updates_owed"] = owed - int(owed)
-            self._learn(run, int(owed))
+            updates = int(owed + 1e-6)  # ten times 0.1 is one update, whatever the rounding
+            c.extra["updates_owed"] = owed - updates
+            self._learn(run, updates)
         run.advance(steps, {}, cadence)
 
     def _learn(self, run: Run, updates: int) -> None:
