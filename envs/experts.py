@@ -42,7 +42,10 @@ POSITION_GAIN, VELOCITY_GAIN = 10.0, -1.0
 
 
 class Expert:
-    """A controller of one environment; `noise` is the std of the Gaussian added to its actions."""
+    """A controller of one environment; `noise` is the std of the Gaussian added to its actions.
+
+    Only numbers that it commands are made noisy: one that stays at zero is not part of its skill.
+    """
 
     def __init__(
         self, env: gymnasium.Env, noise: float = 0.0, rng: np.random.Generator | None = None
@@ -63,7 +66,7 @@ class Expert:
         """Return an action in [-1, 1], noise included."""
         action = self.act(observation)
         if self.noise > 0:
-            action = action + self.rng.normal(0.0, self.noise, action.shape)
+            action = action + self.rng.normal(0.0, self.noise, action.shape) * (action != 0)
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
 
@@ -99,7 +102,7 @@ class _Arm(Expert):
 
 
 class LiftExpert(_Arm):
-    """robosuite's Lift: over the cube, down, close, up."""
+    """robosuite's Lift: over the cube, down, close, up; the hand keeps its rotation."""
 
     def reset(self) -> None:
         """Forget the last episode."""
@@ -112,11 +115,7 @@ class LiftExpert(_Arm):
         offset = cube - hand
         distance = np.linalg.norm(offset)
         aside = np.linalg.norm(offset[:2])
-        sides = data.body_xmat[body].reshape(3, 3).T  # the cube may be taken by either pair
-        turn = min(
-            (self.turn_to(_level(side), -VERTICAL) for side in sides if abs(side[2]) < 0.7),
-            key=np.linalg.norm,
-        )
+        turn = np.zeros(3)  # the fingers open wider than the cube's diagonal
         if distance > LOST_M:
             self._closing = 0
         if self._closing or distance < GRASP_M:
@@ -125,11 +124,6 @@ class LiftExpert(_Arm):
             return self.move(hand + up * VERTICAL, turn, CLOSE)
         height = 0.0 if aside < ALIGNED_M else HOVER_M
         return self.move(cube + height * VERTICAL, turn, OPEN)
-
-
-def _level(direction: np.ndarray) -> np.ndarray:
-    flat = direction * [1.0, 1.0, 0.0]
-    return flat / np.linalg.norm(flat)
 
 
 class DoorExpert(_Arm):

@@ -120,22 +120,28 @@ def phases(cfg: DictConfig) -> Mapping[str, Any]:
     chosen = {str(name): node for name, node in cfg.phase.items() if "_target_" in node}
     built = {}
     for name, node in chosen.items():
-        typed(get_class(node._target_), node, f"phase.{name}")
-        built[name] = get_class(node._target_)(**{k: v for k, v in node.items() if k != "_target_"})
+        cls = get_class(node._target_)
+        built[name] = cls(**typed(cls, node, f"phase.{name}"))
     return built
 
 
-def typed(cls: type, node: DictConfig, where: str) -> None:
-    """Hold values against a dataclass's types. Raises UserError naming the one that differs."""
-    values = {key: value for key, value in node.items() if key != "_target_"}
+def typed(cls: type, node: DictConfig, where: str) -> dict[str, Any]:
+    """Return values of a dataclass's types. Raises UserError naming the one that differs."""
+    values = {str(key): value for key, value in node.items() if key != "_target_"}
+    whole = {field.name for field in fields(cls) if field.type == "int"}
+    for key, value in values.items():  # 1e5 is how people write a number of steps
+        if key in whole and isinstance(value, float) and value.is_integer():
+            values[key] = int(value)
     try:
-        OmegaConf.merge(OmegaConf.structured(cls), values)
+        merged = OmegaConf.merge(OmegaConf.structured(cls), values)
     except OmegaConfBaseException as error:
         raise UserError(
             f"{where}.{error.key} does not fit",
             expected=error.object_type and _type_of(cls, error.key),
             found=node.get(error.key),
         ) from error
+    assert isinstance(merged, DictConfig)
+    return {key: merged[key] for key in values}
 
 
 def _type_of(cls: type, key: Any) -> str:

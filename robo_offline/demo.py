@@ -13,7 +13,7 @@ from typing import Any
 
 from robo_offline.errors import UserError
 
-EPISODES = 30  # demonstrations, a third at each noise level of configs/experiment/demo.yaml
+EPISODES = 20
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,11 +46,11 @@ def run(folder: Path, seed: int) -> dict[str, Any]:
             found=f"{free / 2**30:.2f} GiB",
         )
     dataset = "demo/lift-v0"
-    print(f"1/3  demonstrations: {EPISODES} episodes of a scripted expert that is often clumsy")
+    print(f"1/3  demonstrations: {EPISODES} episodes of a scripted expert with shaky hands")
     values = [
         "env=robosuite/lift",
         "policy=scripted",
-        "policy.noise=[0.3,0.6,1.0]",
+        "policy.noise=1.5",
         f"episodes={EPISODES}",
         f"seed={seed}",
         f"name={dataset}",
