@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -33,6 +34,15 @@ def main(arguments: Sequence[str]) -> int:
         _show(figures)
     print(json.dumps(figures))
     return 0
+
+
+def isolated(folder: Path | str) -> dict[str, str]:
+    """Return an environment whose data sets and caches lie in a folder of the measurement's own."""
+    return {
+        **os.environ,
+        "MINARI_DATASETS_PATH": str(Path(folder) / "data"),
+        "ROBO_OFFLINE_CACHE": str(Path(folder) / "cache"),
+    }
 
 
 def machine() -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from robo_offline.bench import isolated
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Train online for some steps both ways on the same data, without evaluating."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            **os.environ,
-            "MINARI_DATASETS_PATH": str(Path(folder) / "data"),
-            "ROBO_OFFLINE_CACHE": str(Path(folder) / "cache"),
-        }
+        environment = isolated(folder)
         program = [sys.executable, "-m", "robo_offline.cli"]
         collect = ["collect", "policy=scripted", "policy.noise=0.3", "episodes=6", "name=both-v0"]
         subprocess.run([*program, *collect], env=environment, check=True, capture_output=True)

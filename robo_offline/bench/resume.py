@@ -21,6 +21,8 @@ from typing import Any
 
 from safetensors import safe_open
 
+from robo_offline.bench import isolated
+
 PATIENCE = 180.0  # seconds without an end, after which a sitting counts as hung
 
 
@@ -47,11 +49,7 @@ def compare(
     folder: Path, *, kills: int, seed: int = 0, env: str = "gymnasium", second_process: bool = False
 ) -> dict[str, Any]:
     """Count the kills and say whether everything is equal; `different` names what is not."""
-    environment = {
-        **os.environ,
-        "MINARI_DATASETS_PATH": str(folder / "data"),
-        "ROBO_OFFLINE_CACHE": str(folder / "cache"),
-    }
+    environment = isolated(folder)
     where = [
         f"env={env}",
         *(["env.id=Pendulum-v1"] if env == "gymnasium" else []),

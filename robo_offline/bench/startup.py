@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
+
+from robo_offline.bench import isolated
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Start the run of the main job's environment several times and stop it at its first line."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            **os.environ,
-            "MINARI_DATASETS_PATH": str(Path(folder) / "data"),
-            "ROBO_OFFLINE_CACHE": str(Path(folder) / "cache"),
-        }
+        environment = isolated(folder)
         program = [sys.executable, "-m", "robo_offline.cli"]
         collect = [
             "collect",
