@@ -3,8 +3,12 @@
 import pytest
 import torch
 import toy
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+# How long an example takes says something about the machine's other work, not about ours.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,7 @@ from safetensors import safe_open
 
 from robo_offline.bench import isolated
 
+ROWS = 60  # that the run logs, half of them online
 PATIENCE = 180.0  # seconds without an end, after which a sitting counts as hung
 
 
@@ -81,11 +82,13 @@ def compare(
     unbroken, broken = folder / "unbroken", folder / "broken"
     _call(["train", *overrides, f"run_dir={unbroken}"], environment)
     moments = random.Random(seed)
+    stride = max(2, round(0.75 * ROWS / kills))  # so that the kills reach well into both phases
+    rows = (max(1, stride // 2), stride + stride // 2 + 1)
     happened: list[str] = []
     arguments = ["train", *overrides, f"run_dir={broken}"]
     while len(happened) < kills:
         kind = _sit_and_kill(
-            arguments, broken, environment, moments, in_save=len(happened) % 3 == 2
+            arguments, broken, environment, moments, rows, in_save=len(happened) % 3 == 2
         )
         if kind == "finished":
             break
@@ -166,6 +169,7 @@ def _sit_and_kill(
     run: Path,
     environment: dict[str, str],
     moments: random.Random,
+    rows: tuple[int, int],
     in_save: bool,
 ) -> str:
     """Let the run work for a while, then kill it; say in which phase, or that it had finished."""
@@ -178,7 +182,7 @@ def _sit_and_kill(
     )
     began = time.monotonic()
     before = _progress(run)
-    wanted = moments.randrange(1, 7)  # rows beyond what the last checkpoint held
+    wanted = moments.randrange(*rows)  # beyond what the log held before
     while process.poll() is None and time.monotonic() - began < PATIENCE:
         if _progress(run) >= before + wanted and (
             not in_save or any((run / "checkpoints").glob(".*.partial"))

@@ -17,7 +17,7 @@ QUICK = settings(
     max_examples=60,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 SLOW = settings(QUICK, max_examples=10)
 MEMORY_KIB = 4 << 20

@@ -15,7 +15,9 @@ names = st.text(min_size=1, max_size=12)
 values = st.one_of(st.floats(), st.integers(-(10**9), 10**9), st.booleans(), st.text(), st.none())
 rows = st.lists(st.dictionaries(names, values, min_size=1, max_size=5), max_size=8)
 in_tmp_path = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
