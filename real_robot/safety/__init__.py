@@ -1,0 +1,1 @@
+"""What stands between a command and a motor: stages that judge it, and a motion that can stop."""
