@@ -277,13 +277,13 @@ def _check(robot: RobotDescriptor, where: str) -> None:
         if getattr(limits, name) <= 0:
             refuse(f"{name} must be positive", getattr(limits, name))
     x = limits.arrays()
-    if limits.q_margin_rad < 0 or not (x["low"] < x["high"]).all():
-        refuse("the joints have no room between q_min, q_max and their margin", _plain(limits))
     degrees = "angles are in radians, here some look like degrees"
     if max(map(abs, limits.q_min_rad + limits.q_max_rad)) > 4 * math.pi + 1e-9:
         refuse(degrees, (limits.q_min_rad, limits.q_max_rad))
     if max(limits.v_max_rad_s) > 8 * math.pi or max(limits.step_max_rad) > math.pi:
         refuse(degrees, (limits.v_max_rad_s, limits.step_max_rad))
+    if limits.q_margin_rad < 0 or not (x["low"] < x["high"]).all():
+        refuse("the joints have no room between q_min, q_max and their margin", _plain(limits))
     if limits.tcp_v_max_m_s > 2.0:
         refuse("tcp_v_max_m_s is in metres per second and at most 2", limits.tcp_v_max_m_s)
     if (

@@ -159,3 +159,15 @@ def test_nothing_is_left_to_do_in_a_comment():
 def test_no_module_has_the_name_of_a_heap():
     heaps = re.compile(r"(^|_)(utils?|helpers?|misc|common|managers?)(_|\.|$)")
     assert [path.name for path in SOURCES if heaps.search(path.name)] == []
+
+
+def test_what_runs_the_robot_needs_no_torch_and_unpickles_nothing():
+    forbidden = ("torch", "torchrl", "tensordict", "pickle", "dill", "cloudpickle", "shelve")
+    for path in (ROOT / "real_robot").rglob("*.py"):
+        for name in modules_of(path):
+            assert name.split(".")[0] not in forbidden, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func if isinstance(node, ast.Call) else None
+            assert not (isinstance(called, ast.Name) and called.id in ("eval", "exec")), path
+            allows = [k for k in getattr(node, "keywords", []) if k.arg == "allow_pickle"]
+            assert not any(getattr(k.value, "value", True) for k in allows), path
