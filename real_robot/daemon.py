@@ -43,6 +43,7 @@ class Following:
     begins_ns: tuple[int, ...]
     ends_ns: int
     scale: float
+    reason: int  # what the stages changed
 
     def index(self, now_ns: int) -> int | None:
         """Return which target holds now; None before the first and after the last."""
@@ -102,7 +103,7 @@ class Daemon:
         self.gripper = 0.0
         self.following: Following | None = None
         self.waiting: Following | None = None  # its first target lies ahead
-        self.applied: dict[str, Any] = {"seq": -1, "index": -1}
+        self.applied: dict[str, Any] = {"seq": -1, "index": -1, "reason": 0, "q": []}
         self.measured: DriverState | None = None
         self.seq = 0
         self.stamps: deque[tuple[int, int]] = deque(maxlen=int(REMEMBERED_S * self.robot.timing.servo_hz))  # noqa: E501  # fmt: skip
@@ -210,10 +211,10 @@ class Daemon:
         self.lease.last_seq = command.seq
         self.lease.renew(now)
         self.commanded_ns = now
-        self._adopt(judged, situation.stamp_ns or now, now)
+        self._adopt(judged, reason, situation.stamp_ns or now, now)
         return reason
 
-    def _adopt(self, command: Command, stamp: int, now: int) -> None:
+    def _adopt(self, command: Command, reason: Reason, stamp: int, now: int) -> None:
         found = Following(
             seq=command.seq,
             q=command.targets,
@@ -221,6 +222,7 @@ class Daemon:
             begins_ns=tuple(stamp + t for t in command.t_rel_ns),
             ends_ns=stamp + command.t_rel_ns[-1] + command.valid_ns,
             scale=command.speed_scale,
+            reason=int(reason),
         )
         if found.begins_ns[0] <= now:
             self.following, self.waiting = found, None
@@ -305,7 +307,12 @@ class Daemon:
         )
         way = self.limits.gripper_v_max_s * self.motion.tick_s
         self.gripper += float(np.clip(self.following.gripper[index] - self.gripper, -way, way))
-        self.applied = {"seq": self.following.seq, "index": index}
+        self.applied = {
+            "seq": self.following.seq,
+            "index": index,
+            "reason": self.following.reason,
+            "q": target.tolist(),
+        }
         return Reason.BRAKED if braked else Reason.NONE
 
     def _stopping(self, now: int) -> Reason:

@@ -34,14 +34,21 @@ class Peer:
     role: Role
 
     def may_command(self, source: Source) -> bool:
-        """Say whether this role may act as that source."""
-        allowed = {
+        """Say whether this role may send commands with that label.
+
+        An actor passes on what a person does at its side, so a policy's key may say so.
+        """
+        labels = {
             Role.OPERATOR: (Source.RESET, Source.TELEOP),
-            Role.POLICY: (Source.POLICY, Source.RESET),
+            Role.POLICY: tuple(Source),
             Role.TELEOP: (Source.TELEOP,),
             Role.VIEWER: (),
         }
-        return source in allowed[self.role]
+        return source in labels[self.role]
+
+    def may_lead(self, source: Source) -> bool:
+        """Say whether this role may ask for the lease with that rank: a policy has no person's."""
+        return self.may_command(source) and (self.role, source) != (Role.POLICY, Source.TELEOP)
 
 
 def answer(daemon: Daemon, peer: Peer, message: Mapping[str, Any], now: int) -> dict[str, Any]:
@@ -67,7 +74,7 @@ def _lease(daemon: Daemon, peer: Peer, message: Mapping[str, Any], now: int) -> 
         source = Source(message["source"])
     except ValueError:
         return "no such source"
-    if not peer.may_command(source):
+    if not peer.may_lead(source):
         return f"a {peer.role.value}'s key may not act as {source.name.lower()}"
     if daemon.machine.state not in (State.ARMED, State.ACTIVE, State.HOLD):
         return f"the robot is {daemon.machine.state.value}, not armed"

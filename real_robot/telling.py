@@ -26,6 +26,8 @@ def published(daemon: Daemon, tick: Tick) -> dict[str, Any]:
         "motion": int(tick.motion),
         "applied_seq": daemon.applied["seq"],
         "applied_index": daemon.applied["index"],
+        "applied_reason": daemon.applied["reason"],
+        "applied_q": daemon.applied["q"],
         "source": int(daemon.lease.source) if daemon.lease.valid(tick.now_ns) else -1,
         "counts": dict(daemon.counts),
         "q_set": tick.setpoint.q.tolist(),
@@ -33,14 +35,16 @@ def published(daemon: Daemon, tick: Tick) -> dict[str, Any]:
     }
     if tick.measured is None:
         return found
-    position, rotation = daemon.chain.tool(tick.measured.q)
+    position, rotation = daemon.chain.tool(np.stack([tick.measured.q, tick.setpoint.q]))
+    tool, tool_set = ([*position[i].tolist(), *quaternion(rotation[i]).tolist()] for i in range(2))
     wrench = tick.measured.wrench
     return found | {
         "q": tick.measured.q.tolist(),
         "dq": tick.measured.dq.tolist(),
         "gripper": float(tick.measured.gripper),
         "device_ns": tick.measured.device_time_ns,
-        "tool": [*position[0].tolist(), *quaternion(rotation[0]).tolist()],
+        "tool": tool,
+        "tool_set": tool_set,
         "wrench": None if wrench is None else wrench.tolist(),
         "extra": _lists(tick.measured.extra),
     }

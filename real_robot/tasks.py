@@ -1,0 +1,38 @@
+"""Tasks for an arm: where an episode begins, and when it is won."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from real_robot.env import RealRobotEnv
+
+
+class Reach:
+    """Bring the tool to a point that is drawn anew for every episode. Reset and outcome in one.
+
+    The point is observed as `goal`, relative to the base; reward 1 and the end within `near_m`.
+    """
+
+    def __init__(
+        self,
+        low_m: Sequence[float],
+        high_m: Sequence[float],
+        near_m: float = 0.02,
+        timeout_s: float = 15.0,
+    ):
+        self.low, self.high = np.array(low_m), np.array(high_m)
+        self.near_m, self.timeout_s = near_m, timeout_s
+        self.goal = (self.low + self.high) / 2
+
+    def __call__(self, env: RealRobotEnv, random: np.random.Generator) -> None:
+        self.goal = random.uniform(self.low, self.high)
+        env.task["goal"] = self.goal
+        env.go(np.array(env.robot.home_rad), 1.0, self.timeout_s)
+
+    def outcome(self, state: Mapping[str, Any], observation: Any) -> tuple[float, bool, bool]:
+        """Judge a state by the tool's measured position."""
+        success = bool(np.linalg.norm(np.array(state["tool"][:3]) - self.goal) < self.near_m)
+        return float(success), success, False
