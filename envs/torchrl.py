@@ -13,6 +13,7 @@ from torchrl.data import Binary, Unbounded
 from torchrl.envs import EnvBase, GymWrapper, InitTracker, TransformedEnv
 from torchrl.envs.gym_like import default_info_dict_reader
 
+from robo_offline.schema import OWN
 from robo_offline.spec import Spec
 
 
@@ -49,7 +50,11 @@ class EpisodeSeeds(gymnasium.Wrapper):
 
 
 class _Leaves(gymnasium.Wrapper):
-    """Present a dict observation as TorchRL's nested `observation`, and infos as arrays."""
+    """Present a dict observation as TorchRL's nested `observation`, and infos as arrays.
+
+    What was executed and who acted are the environment's to say; one that does not say so executes
+    what it is given, within [-1, 1].
+    """
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
@@ -60,11 +65,13 @@ class _Leaves(gymnasium.Wrapper):
 
     def reset(self, **kwargs: Any) -> Any:
         observation, info = self.env.reset(**kwargs)
-        return self._nest(observation), _arrays(info)
+        nothing = np.zeros(self.env.action_space.shape or (), np.float32)
+        return self._nest(observation), _arrays(info, nothing)
 
     def step(self, action: Any) -> Any:
         observation, *outcome, info = self.env.step(action)
-        return self._nest(observation), *outcome, _arrays(info)
+        given = np.clip(np.asarray(action, np.float32), -1, 1)
+        return self._nest(observation), *outcome, _arrays(info, given)
 
     def _nest(self, observation: Any) -> Any:
         return {"observation": observation} if self._nested else observation
@@ -80,10 +87,12 @@ class _Wrapper(GymWrapper):
             self.observation_spec = Spec.from_spaces(inner, env.action_space).observation
 
 
-def _arrays(info: dict[str, Any]) -> dict[str, np.ndarray]:
+def _arrays(info: dict[str, Any], given: np.ndarray) -> dict[str, np.ndarray]:
     return {
         "success": np.array([info["success"]], np.bool_),
         "episode": np.array([info["episode"]], np.int64),
+        "executed": np.asarray(info.get("executed", given), np.float32),
+        "source": np.array([info.get("source", OWN)], np.int64),
     }
 
 
@@ -93,14 +102,17 @@ def as_torchrl(
     """Wrap what `make` returns; the first episode collected from it is number `first_episode`.
 
     Keys: `observation` (a leaf, or nested for dict observations), `action`, `reward`, `terminated`,
-    `truncated`, `done`, `is_init`, and for every step `success` and the `episode` it belongs to.
+    `truncated`, `done`, `is_init`, and for every step `success`, the `episode` it belongs to, the
+    action that was `executed` and its `source` (see `robo_offline.schema`).
     """
     env: EnvBase = _Wrapper(_Leaves(EpisodeSeeds(make(), seed, first_episode)))
     reader = default_info_dict_reader(
-        ["success", "episode"],
+        ["success", "episode", "executed", "source"],
         spec={
             "success": Binary(n=1, dtype=torch.bool),
             "episode": Unbounded((1,), dtype=torch.int64),
+            "executed": Unbounded(env.action_spec.shape, dtype=torch.float32),
+            "source": Unbounded((1,), dtype=torch.int64),
         },
     )
     return TransformedEnv(env.set_info_dict_reader(reader), InitTracker())

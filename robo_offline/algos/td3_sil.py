@@ -1,7 +1,7 @@
 """TD3+SIL: TD3 whose actor also imitates the demonstrations and its own successes.
 
 TD3+BC (Fujimoto, Gu 2021, arXiv 2106.06860) with the cloning term of self-imitation (Oh et al.
-2018, arXiv 1806.05387): it covers what is worth imitating, data-set rows and own episodes that
+2018, arXiv 1806.05635): it covers what is worth imitating, data-set rows and own episodes that
 succeeded, so the anchor of the policy grows with what the policy has learnt. Critics as in RLPD
 (arXiv 2302.02948): LayerNorm and a random subset of an ensemble. Demonstrations alone hold no
 failures and teach a critic nothing but optimism, so offline the actor imitates and the critics wait

@@ -18,6 +18,7 @@ from torchrl.envs import EnvBase
 from envs.torchrl import as_torchrl
 from robo_offline.errors import UserError
 from robo_offline.processes import become_worker
+from robo_offline.schema import HUMAN
 
 if TYPE_CHECKING:
     from robo_offline.phases.run import Run
@@ -104,7 +105,8 @@ class Collector:
         after = td["next"]
         observation = torch.cat([td["observation"], after["observation"][-1:]])
         steps = {
-            "action": td["action"],
+            "action": after["executed"],
+            "source": after["source"].squeeze(-1).to(torch.uint8),
             "reward": after["reward"].squeeze(-1),
             "terminated": after["terminated"].squeeze(-1),
             "truncated": after["truncated"].squeeze(-1),
@@ -117,6 +119,7 @@ class Collector:
             "length": float(len(td)),
             "success": float(after["success"].any()),
             "guided": float(td["guided"].float().mean()),
+            "intervention": float((steps["source"] == HUMAN).float().mean()),
         }
         return rows, summary
 

@@ -21,7 +21,7 @@ from robo_offline.errors import UserError
 from robo_offline.policies.action_range import ActionRange
 from robo_offline.replay.returns import return_to_go
 from robo_offline.replay.samplers import Sampler, Uniform
-from robo_offline.schema import DATASET, NEXT_ACTION, OWN, RETURN_TO_GO, Batch
+from robo_offline.schema import DATASET, HUMAN, NEXT_ACTION, OWN, RETURN_TO_GO, Batch
 
 LEAVES = ("observation", "action", "reward", "terminated", "truncated", "success")
 
@@ -71,6 +71,7 @@ class Replay:
         self.priority = torch.zeros(capacity if self.sampler.prioritized else 0)  # 0 is nobody's
         self.first_priority = float(self.sampler.priority(torch.zeros(())))  # of the first episode
         self._starts: Tensor | None = None
+        self._taught: Tensor | None = None
 
     @classmethod
     def of_steps(
@@ -110,6 +111,14 @@ class Replay:
             self._starts = torch.cat(spans) if spans else torch.zeros(0, dtype=torch.int64)
         return self._starts
 
+    @property
+    def taught(self) -> Tensor:
+        """Rows of `starts` where a person acted in the policy's stead."""
+        if self._taught is None:
+            starts = self.starts
+            self._taught = starts[self._source(starts) == HUMAN] if len(starts) else starts
+        return self._taught
+
     def extend(self, episode: TensorDictBase) -> None:
         """Append one episode of T + 1 rows with the leaves of `Dataset.steps`."""
         rows = len(episode)
@@ -131,19 +140,23 @@ class Replay:
     def place(self, episode: TensorDictBase, first: int) -> None:
         """Write an episode's rows beginning at row `first`, as the newest episode."""
         rows = len(episode)
-        self.storage.set(torch.arange(first, first + rows), episode.select(*LEAVES))
+        leaves = episode.select(*LEAVES)
+        own = torch.full((rows,), self.source, dtype=torch.uint8)
+        leaves.set("source", episode.get("source", own))
+        self.storage.set(torch.arange(first, first + rows), leaves)
         # TorchRL counts the rows written, as if there were no gaps: give it no say in the length.
         self.storage._len = self.capacity
         self.rows = self.storage[:]
         self.remaining[first : first + rows] = torch.arange(rows - 1, -1, -1)
-        self.demonstration[first : first + rows] = bool(episode["success"].any())
+        worth = bool(episode["success"].any()) | (leaves["source"] == HUMAN)
+        self.demonstration[first : first + rows] = worth
         if RETURN_TO_GO in self.window.extras:
             self.return_to_go[first : first + rows] = self._returns(episode)
         if self.sampler.prioritized:  # nothing is known of them: as likely as the likeliest
             likeliest = max(float(self.priority.max()), self.first_priority)
             self.priority[first : first + rows - 1] = likeliest
         self.episodes.append((first, rows - 1))
-        self._starts = None
+        self._starts = self._taught = None
 
     def export(self, since: int) -> tuple[TensorDictBase, Tensor]:
         """Return the rows of all episodes from number `since` on, and how many rows each has."""
@@ -210,7 +223,7 @@ class Replay:
         batch = {
             "observation": rows["observation"][start],
             "discount": discount,
-            "source": torch.full(start.shape, self.source, dtype=torch.uint8),
+            "source": self._source(start),
             "demonstration": self.demonstration[start],
         }
         if self.sampler.prioritized:
@@ -232,6 +245,14 @@ class Replay:
         if NEXT_ACTION in w.extras:
             following |= self._next_actions(start + length)
         return TensorDict({**batch, "next": following}, start.shape)
+
+    def _source(self, start: Tensor) -> Tensor:
+        known = self.rows.get("source", None)  # a data set has one for all of its rows
+        return (
+            torch.full_like(start, self.source, dtype=torch.uint8)
+            if known is None
+            else known[start]
+        )
 
     def _returns(self, episode: TensorDictBase) -> Tensor:
         """Scaled returns of an episode's rows; zero in the closing one."""

@@ -20,6 +20,9 @@ class Mixture:
     ratio holds the same share (RLPD, arXiv 2302.02948); it moves linearly to `final_fraction` over
     `anneal_steps` environment steps. A negative fraction means one union of both, drawn uniformly
     (IQL's and AWAC's finetuning) or by priority, as if they were one replay.
+
+    Where a person took over, what they did counts as offline too: it is drawn with the data set's
+    rows, as if appended to them (HIL-SERL, arXiv 2410.21845), and like all experience online.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class Mixture:
         if not len(self.online):
             return 1.0
         if self.offline is None:
-            return 0.0
+            return max(0.0, self.fraction) if len(self.online.taught) else 0.0
         if self.fraction < 0:
             return self.offline.mass / (self.offline.mass + self.online.mass)
         progress = min(env_step / self.anneal_steps, 1.0) if self.anneal_steps else 0.0
@@ -60,10 +63,27 @@ class Mixture:
         num = self._offline_rows(size, self.share(env_step))
         if num == 0:
             return self.online.sample(size)
-        assert self.offline is not None
+        demonstrated = self._demonstrated(num)
         if num == size:
+            return demonstrated
+        return torch.cat([demonstrated, self.online.sample(size - num)])
+
+    def _demonstrated(self, size: int) -> Batch:
+        """Draw from the data set and from what people did online, by their sizes."""
+        taught = self.online.taught if self.fraction >= 0 else self.online.starts[:0]
+        if not len(taught):
+            assert self.offline is not None
             return self.offline.sample(size)
-        return torch.cat([self.offline.sample(num), self.online.sample(size - num)])
+        logged = 0 if self.offline is None else len(self.offline)
+        num = _whole(size * len(taught) / (len(taught) + logged))
+        person = self.online.gather(taught[torch.randint(len(taught), (num,))])
+        if self.offline is None or num == size:
+            return person
+        return (
+            torch.cat([self.offline.sample(size - num), person])
+            if num
+            else self.offline.sample(size)
+        )
 
     def prioritise(self, batch: Batch, error: Tensor | None) -> None:
         """Tell each replay how wrong the learner was about the rows that came from it."""
@@ -90,4 +110,9 @@ class Mixture:
         rows = share * size
         if self.fraction >= 0:
             return round(rows)
-        return int(rows) + int(torch.rand(()) < rows - int(rows))  # right on average in a union
+        return _whole(rows)
+
+
+def _whole(rows: float) -> int:
+    """Round so that it is right on average."""
+    return int(rows) + int(torch.rand(()) < rows - int(rows))

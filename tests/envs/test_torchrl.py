@@ -123,3 +123,24 @@ def test_collectors_deliver_from_the_first_episode_on_and_skip_none(where):
         # Left to the interpreter's end, TorchRL's weight sync waits for a thread that never starts.
         del collector
         gc.collect()
+
+
+def test_what_an_environment_says_it_executed_is_what_is_stored():
+    class Limited(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+        action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(2, np.float32), {"success": False}
+
+        def step(self, action):
+            executed = np.clip(action, -0.5, 0.5)
+            info = {"success": False, "executed": executed, "source": 2}
+            return np.zeros(2, np.float32), 0.0, False, False, info
+
+    env = as_torchrl(Limited, seed=0)
+    td = env.reset()
+    td["action"] = torch.tensor([0.9, -0.2])
+    after = env.step(td)["next"]
+    assert torch.allclose(after["executed"], torch.tensor([0.5, -0.2]))
+    assert after["source"].tolist() == [2]
