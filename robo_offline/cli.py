@@ -22,9 +22,11 @@ usage: robo-offline VERB [arguments] [--debug]
              many at once:   robo-offline train --multirun algo=iql,awac seed=0,1,2
   evaluate   score a run's policy again: robo-offline evaluate RUN_DIR
   report     write a page about runs: robo-offline report RUN_DIR...
+  export     hand a run's policy to a robot: robo-offline export RUN_DIR --to FOLDER
   data       import, keep, info, doctor, list: robo-offline data import FILE --to NAME
   collect    make a data set: robo-offline collect env=robosuite/lift policy=scripted
   algos      list the algorithms
+  docs       which method, which knob: robo-offline docs [PAGE]
   demo       from demonstrations to a finetuned policy in minutes, with a report
   bench      measure: robo-offline bench suite|peers|handover|updates|... [--json]
 
@@ -152,6 +154,49 @@ def _report(arguments: list[str]) -> int:
     return 0
 
 
+def _export(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "robo-offline export",
+        description="Write a run's policy as a bundle that a robot loads without torch: weights, "
+        "computation, contract, and a certificate that it acts as the policy does.",
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--to", type=Path, required=True, help="folder of the bundle, new or empty")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a checkpoint's name")
+    parser.add_argument("--sign", type=Path, metavar="KEY.pem", help="a private Ed25519 key")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="where no environment says it")
+    parser.add_argument("--descriptor", metavar="SHA256", help="hash of the robot it is meant for")
+    parser.add_argument(
+        "--successor-of", type=Path, metavar="BUNDLE", help="keep its graph, for a running robot"
+    )
+    options = parser.parse_args(arguments)
+    from robo_offline.export import export
+
+    manifest = export(
+        options.run,
+        options.to,
+        checkpoint=options.checkpoint,
+        sign=options.sign,
+        rate_hz=options.rate,
+        descriptor_hash=options.descriptor,
+        successor_of=options.successor_of,
+    )
+    told = manifest.certificate
+    for name, parity in told.parity.items():
+        print(
+            f"parity, {name.replace('_', ' ')}: {parity.max_difference:.1e} at most, over "
+            f"{parity.rows} observations ({parity.source})"
+        )
+    for name, latency in told.latency.items():
+        print(
+            f"latency, {name}: {latency.p50_us:.0f} us median, {latency.p99_us:.0f} us p99, "
+            f"{latency.p999_us:.0f} us p99.9"
+        )
+    signed = "signed" if options.sign else "not signed"
+    print(f"bundle: {options.to} (version {manifest.version}, {signed})")
+    return 0
+
+
 def _data(arguments: list[str]) -> int:
     from robo_offline import data
 
@@ -179,6 +224,12 @@ def _algos(arguments: list[str]) -> int:
     from robo_offline import listing
 
     return listing.main(arguments)
+
+
+def _docs(arguments: list[str]) -> int:
+    from robo_offline import docs
+
+    return docs.main(arguments)
 
 
 def _demo(arguments: list[str]) -> int:
@@ -210,9 +261,11 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "report": _report,
+    "export": _export,
     "data": _data,
     "collect": _collect,
     "algos": _algos,
+    "docs": _docs,
     "demo": _demo,
     "bench": _bench,
 }

@@ -48,6 +48,7 @@ def problem(metrics: Mapping[str, float], bound: float) -> str | None:
 
 def explain(algo: Algorithm, batch: Batch, found: str, where: str) -> Diverged:
     """Make the error that says what happened, why, and what to try."""
+    batch = batch.to(next(algo.parameters()).device)
     finite = all(bool(value.isfinite().all()) for value in batch.values(True, True))
     score = seem(algo, batch) if finite else None
     if not finite:

@@ -35,8 +35,9 @@ class Policy(TensorDictModuleBase):
         acting: Own | None = None,
     ):
         super().__init__()
-        self.algo = copy.deepcopy(algo).eval().requires_grad_(False)
-        self.acting = Own() if acting is None else copy.deepcopy(acting)
+        # Acts on the CPU wherever it is trained: one observation at a time is no work for a GPU.
+        self.algo = copy.deepcopy(algo).cpu().eval().requires_grad_(False)
+        self.acting = Own() if acting is None else copy.deepcopy(acting).cpu()
         self.explore, self.seed = explore, seed
         # A buffer, so that it travels with the weights to a collector in another process.
         self.register_buffer("random", torch.tensor(False))  # uniform actions, for a cold start
