@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := sim,video,log,dev
+EXTRAS := sim,video,log,robot,deploy,franka,ur,dev
 
 .PHONY: demo test install clean
 .DEFAULT_GOAL := demo

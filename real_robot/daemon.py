@@ -113,6 +113,8 @@ class Daemon:
         self.refusals: deque[int] = deque(maxlen=REFUSALS)
         self.counts: dict[str, int] = {}
         self.misses = 0
+        self.braked = 0  # ticks of the stop under way
+        self.braking_s = 0.0  # that it may take
 
     def connect(self, timeout_s: float) -> None:
         """Open the arm; it stays where it is."""
@@ -143,6 +145,8 @@ class Daemon:
         """Begin a stop that stays until it is reset."""
         if self.machine.stop(reason, self.clock.now_ns(), into):
             self.following = self.waiting = None
+            self.braked = 0
+            self.braking_s = self.limits.stop_bound_s(self.setpoint.v) + self.motion.tick_s
             self.lease.revoke()
             if self.machine.state in (State.ESTOP, State.FAULT):
                 self._protective_stop()
@@ -164,7 +168,9 @@ class Daemon:
         self.measured = state
         self.seq += 1
         self.stamps.append((self.seq, now))
-        if state.device_time_ns > self.device_ns:
+        on, back = state.device_time_ns > self.device_ns, state.device_time_ns < self.device_ns
+        # An arm that was started anew counts anew; while it is commanded that is no fresh state.
+        if on or (back and not self.machine.state.commanding):
             self.device_ns, self.fresh_ns = state.device_time_ns, now
         if state.estop:
             self.stop("the arm's emergency stop is pressed", State.ESTOP)
@@ -268,7 +274,8 @@ class Daemon:
         moving = self.machine.state in (State.ACTIVE, State.HOLD)
         if moving and now - self.commanded_ns > ns(t.command_timeout_s):
             self.stop(f"watchdog: no command for {t.command_timeout_s:g} s")
-        self.misses = self.misses + 1 if late_ns > self.robot.tick_ns else 0
+        # Half a tick: where deadlines are skipped, lateness swings around whole ones.
+        self.misses = self.misses + 1 if late_ns > self.robot.tick_ns // 2 else 0
         if self.misses >= MISSES and self.machine.state is State.ACTIVE:
             self.following = self.waiting = None
         self._look_at_the_arm()
@@ -316,14 +323,17 @@ class Daemon:
         return Reason.BRAKED if braked else Reason.NONE
 
     def _stopping(self, now: int) -> Reason:
-        self.setpoint = self.motion.braking(self.setpoint, self.limits)
-        if self.setpoint.resting:
+        if self.setpoint.resting:  # and the arm has been told so
             self.machine.state = State.STOPPED
             try:
                 self.driver.controlled_stop()
             except DriverLost as error:
                 self.stop(f"the arm is lost: {error}", State.FAULT)
-        elif now - self.machine.stop_ns > ns(self.robot.stop_bound_s):
+            return Reason.NONE
+        # Counted in ticks: where they come late, the arm is told to brake more slowly.
+        self.braked += 1
+        self.setpoint = self.motion.braking(self.setpoint, self.limits)
+        if self.braked * self.motion.tick_s > self.braking_s:
             self.stop("the controlled stop took too long", State.FAULT)
         return Reason.NONE
 

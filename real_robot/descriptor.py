@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,12 @@ class Limits:
             "j": np.array(self.j_max_rad_s3),
         }
 
+    def stop_bound_s(self, faster: Sequence[float] | np.ndarray = ()) -> float:
+        """Return the longest time to a stop from the highest speeds, or from `faster` ones."""
+        x = self.arrays()
+        v = np.maximum(x["v"], np.abs(faster)) if len(faster) else x["v"]
+        return float((v / x["a"] + 2 * x["a"] / x["j"]).max())
+
 
 @dataclass(frozen=True, slots=True)
 class Joint:
@@ -125,8 +132,7 @@ class RobotDescriptor:
     @property
     def stop_bound_s(self) -> float:
         """Return the longest time that a stop from the highest speed takes, with one tick."""
-        x = self.limits.arrays()
-        return float((x["v"] / x["a"] + 2 * x["a"] / x["j"]).max()) + self.tick_ns / 1e9
+        return self.limits.stop_bound_s() + self.tick_ns / 1e9
 
 
 def load(name_or_path: str | Path) -> RobotDescriptor:

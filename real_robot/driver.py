@@ -46,7 +46,8 @@ class RobotDriver(Protocol):
         """Return the newest state; never waits longer than a tick."""
 
     def write(self, command: DriverCommand) -> None:
-        """Send one tick."""
+        """Send one tick. The first one after connecting, and after every stop, is at rest where the
+        arm stands; another is left over from a motion that has ended, and moves nothing."""
 
     def controlled_stop(self) -> None:
         """End motion with the arm at rest: brakes or the vendor's idle (category 1)."""

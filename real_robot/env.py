@@ -20,6 +20,8 @@ from real_robot.clock import Clock, MonotonicClock, ns
 from real_robot.descriptor import RobotDescriptor
 from real_robot.link import KEEP_S, Link, Pilot, StaleState
 from real_robot.messages import Mode, Source
+from real_robot.person import Person
+from real_robot.teleop.intervention import Who
 from real_robot.verdict import REFUSING, Reason
 from robo_offline.errors import UserError
 
@@ -38,16 +40,6 @@ class Reset(Protocol):
     """Brings the arm and its scene to the beginning of an episode."""
 
     def __call__(self, env: RealRobotEnv, random: np.random.Generator) -> None: ...
-
-
-class Person(Protocol):
-    """Somebody who may take over: a teleoperator behind the multiplexer, or one made of code."""
-
-    def begin(self) -> None:
-        """A new episode begins."""
-
-    def act(self, action: np.ndarray, state: Mapping[str, Any]) -> tuple[np.ndarray, bool]:
-        """Return the action to execute, and whether it is the person's."""
 
 
 class RealRobotEnv(gymnasium.Env):
@@ -69,6 +61,7 @@ class RealRobotEnv(gymnasium.Env):
         *,
         keys: Sequence[str] = ("q", "dq", "tool", "gripper"),
         cameras: Mapping[str, Any] | None = None,
+        task: Mapping[str, np.ndarray] | None = None,
         person: Person | None = None,
         rate_hz: float = 20.0,
         horizon: int = 200,
@@ -90,7 +83,8 @@ class RealRobotEnv(gymnasium.Env):
                 remedy="raise rate_hz, or command_timeout_s in the robot's file",
             )
         self.pilot = Pilot(link, robot, Source.POLICY, policy, keep_s)
-        self.task: dict[str, np.ndarray] = {}  # what the task adds to what can be observed
+        self.speed_scale = 1.0  # share of the robot's speed limits
+        self.task = dict(task or {})  # what the task adds to what can be observed
         self.state = self._newest()
         self._check_keys()
         self.action_space = Box(-1.0, 1.0, (actions.size,), np.float32)
@@ -127,8 +121,10 @@ class RealRobotEnv(gymnasium.Env):
             raise ValueError(f"an action is not finite: {action}")
         acted, human = asked, False
         if self.person is not None:
-            acted, human = self.person.act(asked, self.state)
-            acted = np.clip(acted, -1, 1)
+            done = self.person.act(asked, self.state)
+            acted, human = np.clip(done.action, -1, 1), done.source is Who.TELEOP
+            if done.stop:
+                self.link.request({"type": "stop"})
         before = self.state
         seq = self.drive(acted, Source.TELEOP if human else Source.POLICY)
         late = self._wait()
@@ -171,6 +167,7 @@ class RealRobotEnv(gymnasium.Env):
             round(2.5 * self.period_ns),
             self.actions.mode,
             source,
+            self.speed_scale,
         )
 
     def go(self, q: np.ndarray, gripper: float, timeout_s: float, near_rad: float = 0.01) -> None:
@@ -197,9 +194,29 @@ class RealRobotEnv(gymnasium.Env):
 
     def wait(self) -> None:
         """Let one period pass and read the state: for resets."""
-        self._next_ns = max(self._next_ns, self.clock.now_ns() - self.period_ns)
-        self._wait()
+        self.tick()
         self.state = self._newest()
+
+    def contract(self) -> Any:
+        """Return what this robot offers a policy, unit by unit (`real_robot.runtime.Contract`)."""
+        from real_robot.contract import contract_of
+
+        return contract_of(self)
+
+    def look(self) -> Any:
+        """Read the state and observe, commanding nothing."""
+        self.state = self._newest()
+        return self._observe()
+
+    def tick(self) -> int:
+        """Let one period pass, commanding nothing; return how late it was in ns."""
+        self._next_ns = max(self._next_ns, self.clock.now_ns() - self.period_ns)
+        return self._wait()
+
+    def executed_by_others(self, before: Mapping[str, Any]) -> np.ndarray:
+        """Return the action that would have done what somebody else commanded since `before`."""
+        q = np.array(self.state["applied_q"])
+        return self.actions.executed(q, float(self.state["gripper_set"]), before)
 
     def measured_rate(self) -> float:
         """Return the actions per second that this episode really had."""
@@ -247,10 +264,11 @@ class RealRobotEnv(gymnasium.Env):
         return {"state": vector, **self._images}
 
     def _vector(self) -> np.ndarray:
-        parts = [np.atleast_1d(self._value(key)) for key in self.keys]
+        parts = [np.atleast_1d(self.value(key)) for key in self.keys]
         return np.concatenate(parts).astype(np.float32)
 
-    def _value(self, key: str) -> np.ndarray:
+    def value(self, key: str) -> np.ndarray:
+        """Return what is observed under a key, of the newest state."""
         for place in (self.task, self.state, self.state.get("extra", {})):
             if key in place:
                 return np.asarray(place[key], np.float64)
@@ -259,7 +277,7 @@ class RealRobotEnv(gymnasium.Env):
     def _check_keys(self) -> None:
         for key in self.keys:
             try:
-                self._value(key)
+                self.value(key)
             except KeyError:
                 known = [k for k, v in self.state.items() if isinstance(v, list | float)]
                 raise UserError(

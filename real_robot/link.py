@@ -62,8 +62,12 @@ class Pilot:
 
     def take(self) -> None:
         """Take the lease. Raises UserError saying why not."""
-        with self._lock:
-            reply = self.link.request({"type": "lease", "source": int(self.source)})
+        try:
+            with self._lock:
+                reply = self.link.request({"type": "lease", "source": int(self.source)})
+        except StaleState as stale:
+            remedy = "robo-offline robot status"
+            raise UserError("the robot does not answer", found=stale, remedy=remedy) from stale
         if not reply.get("ok"):
             raise UserError(
                 "the robot cannot be commanded",
@@ -119,7 +123,8 @@ class Pilot:
             self._thread.join(1.0)
         with self._lock:
             if self.lease:
-                self.link.request({"type": "release"})
+                with contextlib.suppress(StaleState):  # gone before us
+                    self.link.request({"type": "release"})
             self.link.close()
 
     def _keep(self) -> None:

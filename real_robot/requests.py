@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from real_robot.driver import DriverLost
 from real_robot.machine import State
 from real_robot.messages import Source
 from real_robot.safety.motion import rest
@@ -81,6 +82,7 @@ def _lease(daemon: Daemon, peer: Peer, message: Mapping[str, Any], now: int) -> 
     why = daemon.lease.take(peer.key, source, now)
     if why:
         return why
+    daemon.following = daemon.waiting = None  # nobody drives on with another's targets
     daemon.commanded_ns = now  # from here on the watchdog counts
     daemon.refusals.clear()
     return {"lease": daemon.lease.number, "ttl_ns": daemon.lease.ttl_ns}
@@ -132,8 +134,12 @@ def _reset(daemon: Daemon, peer: Peer, message: Mapping[str, Any], now: int) -> 
     why = daemon.machine.reset(message["stop_id"])
     if why:
         return why
-    if was is State.FAULT:
-        daemon.driver.clear_fault()
+    if was is not State.STOPPED:  # the arm was stopped by a protective stop of its own
+        try:
+            daemon.driver.clear_fault()
+        except DriverLost as error:
+            daemon.stop(f"the fault is not cleared: {error}", State.FAULT)
+            return daemon.machine.stop_reason
     daemon.lease.revoke()
     daemon.device_ns = -1
     return {}
@@ -160,7 +166,11 @@ def _disarm(daemon: Daemon, peer: Peer, message: Mapping[str, Any], now: int) ->
     if daemon.machine.state is not State.ARMED:
         return f"only an armed robot at rest can be disarmed, this one is {daemon.machine.state.value}"  # noqa: E501  # fmt: skip
     daemon.machine.state = State.IDLE
-    daemon.driver.controlled_stop()
+    try:
+        daemon.driver.controlled_stop()
+    except DriverLost as error:
+        daemon.stop(f"the arm is lost: {error}", State.FAULT)
+        return daemon.machine.stop_reason
     return {}
 
 

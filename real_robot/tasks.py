@@ -23,7 +23,7 @@ class Reach:
         near_m: float = 0.02,
         timeout_s: float = 15.0,
     ):
-        self.low, self.high = np.array(low_m), np.array(high_m)
+        self.low, self.high = np.array([*low_m], float), np.array([*high_m], float)
         self.near_m, self.timeout_s = near_m, timeout_s
         self.goal = (self.low + self.high) / 2
 

@@ -27,6 +27,8 @@ usage: robo-offline VERB [arguments] [--debug]
   collect    make a data set: robo-offline collect env=robosuite/lift policy=scripted
   algos      list the algorithms
   docs       which method, which knob: robo-offline docs [PAGE]
+  deploy     let a bundle act on a robot: robo-offline deploy BUNDLE robot=sim
+  robot      bring a robot up, stop it, make keys: robo-offline robot up robot=sim
   demo       from demonstrations to a finetuned policy in minutes, with a report
   bench      measure: robo-offline bench suite|peers|handover|updates|... [--json]
 
@@ -232,6 +234,18 @@ def _docs(arguments: list[str]) -> int:
     return docs.main(arguments)
 
 
+def _deploy(arguments: list[str]) -> int:
+    from robo_offline import deploy
+
+    return deploy.main(arguments)
+
+
+def _robot(arguments: list[str]) -> int:
+    from real_robot import cli
+
+    return cli.main(arguments)
+
+
 def _demo(arguments: list[str]) -> int:
     from robo_offline import demo
 
@@ -266,6 +280,8 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "collect": _collect,
     "algos": _algos,
     "docs": _docs,
+    "deploy": _deploy,
+    "robot": _robot,
     "demo": _demo,
     "bench": _bench,
 }

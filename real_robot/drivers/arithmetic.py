@@ -6,7 +6,9 @@ import numpy as np
 
 from real_robot.clock import Clock
 from real_robot.descriptor import RobotDescriptor
-from real_robot.driver import DriverCommand, DriverState
+from real_robot.driver import DriverCommand, DriverLost, DriverState
+from real_robot.drivers.gate import Gate
+from robo_offline.errors import UserError
 
 
 class ArithmeticArm:
@@ -21,21 +23,30 @@ class ArithmeticArm:
         self.sent: list[tuple[int, DriverCommand]] = []  # (time, command)
         self.stops: list[tuple[int, str]] = []
         self.connected = False
+        self._gate = Gate()
 
     def connect(self, timeout_s: float) -> None:
+        if self.connected:
+            raise UserError("this driver is connected already")
         self.connected = True
 
     def read(self) -> DriverState:
+        if not self.connected:
+            raise DriverLost("not connected")
         return DriverState(
             q=self.q.copy(),
             dq=self.dq.copy(),
             device_time_ns=self.clock.now_ns(),
             gripper=self.gripper,
+            wrench=np.zeros(6) if self.descriptor.has_wrench else None,
             fault=self.fault,
             estop=self.estop,
         )
 
     def write(self, command: DriverCommand) -> None:
+        if not self.connected:
+            raise DriverLost("not connected")
+        self._gate.admit(command, self.q)
         self.sent.append((self.clock.now_ns(), command))
         move = self.follows * (command.q - self.q)
         self.dq = move * self.descriptor.timing.servo_hz
@@ -53,7 +64,9 @@ class ArithmeticArm:
 
     def close(self) -> None:
         self.connected = False
+        self._gate.close()
 
     def _stopped(self, how: str) -> None:
         self.stops.append((self.clock.now_ns(), how))
+        self._gate.close()
         self.dq = np.zeros(self.descriptor.dof)

@@ -27,7 +27,9 @@ from real_robot.descriptor import Limits, RobotDescriptor
 from real_robot.kinematics import Chain
 from real_robot.safety.stages import KEPT_M, kept_out, outside
 
-SAMPLES = 8  # of a stop that is looked at
+# Of a stop that is looked at: at least so many, and on average no farther apart than this, so that
+# a fast tool does not cut a corner between two of them.
+SAMPLES, SPACING_M = 8, 0.005
 PROBE_S = 1e-6  # for the tool's speed
 # Shares of the tool's speed limit: aimed at, and allowed where a stop is looked at. The rest is for
 # bends of the way, and for what happens between the samples.
@@ -86,7 +88,10 @@ class Motion:
         """Say whether a stop from here stays within every limit."""
         if not self._plan_stop(now, limits):
             return False
-        times = np.linspace(0, self._trajectory.duration, SAMPLES)
+        duration = self._trajectory.duration
+        farthest = limits.tcp_v_max_m_s * duration / 2  # it slows down all the time
+        samples = max(SAMPLES, 1 + int(np.ceil(farthest / SPACING_M)))
+        times = np.linspace(0, duration, samples)
         points = [self._at(t) for t in times]
         q, v = np.stack([p.q for p in points]), np.stack([p.v for p in points])
         x = limits.arrays()
@@ -94,7 +99,7 @@ class Motion:
         if (q < x["low"] - slack).any() or (q > x["high"] + slack).any():
             return False
         position, _ = self.chain.tool(np.concatenate([q, q + PROBE_S * v]))
-        here, soon = position[:SAMPLES], position[SAMPLES:]
+        here, soon = position[:samples], position[samples:]
         if outside(here, limits.box_m, KEPT_M / 2).any():
             return False
         if kept_out(here, limits.keepouts_m, KEPT_M / 2).any():

@@ -17,6 +17,8 @@ from real_robot.verdict import REFUSING, Reason
 
 KEPT_M = 0.002  # from the faces of boxes: what a motion may round off stays inside
 FARTHEST_NS = 10_000_000_000  # that a target may lie ahead
+MAX_POSES = 8  # of one chunk: each is searched for, within the tick
+SLOWEST = 1e-3  # scale of the speed: a motion with less would take hours, and none can be planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def fresh(command: Command, s: Situation) -> Judged:
 def sensible(command: Command, s: Situation) -> Judged:
     """Refuse scales and times that no sender can mean."""
     times = (*command.t_rel_ns, command.valid_ns)
-    fine = 0 < command.speed_scale <= 1 and all(0 <= t <= FARTHEST_NS for t in times)
+    fine = SLOWEST <= command.speed_scale <= 1 and all(0 <= t <= FARTHEST_NS for t in times)
+    fine = fine and (command.mode != Mode.POSE or len(command.targets) <= MAX_POSES)
     return command, Reason.NONE if fine else Reason.RANGE
 
 

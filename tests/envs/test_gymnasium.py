@@ -132,4 +132,4 @@ def test_every_shipped_environment_can_be_composed_by_its_name():
     with initialize_config_module("configs", version_base=None):
         for name in envs.names():
             cfg = compose("collect", overrides=[f"env={name}"])
-            assert cfg.env._target_.startswith("envs.")
+            assert cfg.env._target_.startswith(("envs.", "real_robot."))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from harness import OPERATOR, POLICY, TELEOP, VIEWER, Cell
@@ -238,6 +240,44 @@ def test_nothing_moves_after_a_reset_until_it_is_armed_and_leased_anew(cell):
     for _ in range(50):
         cell.send(cell.home)
     assert (cell.arm.q == where).all()
+
+
+def test_a_stop_under_tighter_limits_is_a_stop_and_no_fault(cell):
+    cell.drive(cell.home + AWAY, 0.5)
+    limits = replace(cell.robot.limits, a_max_rad_s2=(1.0,) * 7, j_max_rad_s3=(5.0,) * 7)
+    cell.daemon.tighten(limits)
+    cell.daemon.stop("test")
+    cell.run(2.0)
+    assert cell.daemon.machine.state is State.STOPPED
+
+
+def test_a_stop_whose_ticks_come_late_is_a_stop_and_no_fault(cell):
+    cell.drive(cell.home + AWAY, 0.5)
+    cell.daemon.stop("test")
+    for _ in range(300):
+        cell.clock.advance(2 * cell.robot.tick_ns)
+        cell.tick()
+    assert cell.daemon.machine.state is State.STOPPED
+
+
+def test_who_takes_over_begins_at_rest_and_not_with_the_others_targets(cell):
+    cell.drive(cell.home + AWAY, 0.3)
+    assert cell.ask(TELEOP, "lease", source=int(Source.TELEOP))["ok"]
+    assert cell.tick().state is State.HOLD
+
+
+def test_an_arm_that_was_started_anew_can_be_armed_again(cell):
+    cell.daemon.stop("test", State.FAULT)
+    read, began = cell.arm.read, cell.clock.now_ns()
+
+    def anew():
+        state = read()
+        return replace(state, device_time_ns=state.device_time_ns - began)
+
+    cell.arm.read = anew
+    cell.run(0.1)
+    assert cell.ask(OPERATOR, "reset", stop_id=1)["ok"]
+    assert cell.ask(OPERATOR, "arm", descriptor=cell.daemon.hash)["ok"]
 
 
 def test_a_moving_arm_is_neither_reset_nor_armed(cell):

@@ -8,7 +8,10 @@ from real_robot.drivers.arithmetic import ArithmeticArm
 from real_robot.env import HUMAN, OWN, RealRobotEnv
 from real_robot.kinematics import Chain, matrix
 from real_robot.machine import State
+from real_robot.person import Buttons, Teleoperated
 from real_robot.tasks import Reach
+from real_robot.teleop.intervention import Executed, Intervention, TwistAction, Who
+from real_robot.teleop.scripted import Scripted, Wish
 from real_robot.testing.lockstep import Lockstep
 from real_robot.verdict import Reason
 from robo_offline.errors import UserError
@@ -118,7 +121,9 @@ def test_who_took_over_is_stored_with_what_they_did():
 
         def act(self, action, state):
             self.calls += 1
-            return (np.full(8, 0.25), True) if self.calls % 2 else (action, False)
+            if self.calls % 2:
+                return Executed(np.full(8, 0.25), action, Who.TELEOP)
+            return Executed(action, action, Who.POLICY)
 
     env, *_ = make(person=Person())
     env.reset(seed=0)
@@ -126,6 +131,53 @@ def test_who_took_over_is_stored_with_what_they_did():
     assert [i["source"] for i in infos] == [HUMAN, OWN, HUMAN, OWN]
     assert np.allclose(infos[0]["executed"], 0.25) and (infos[0]["requested"] == 0).all()
     assert (infos[1]["executed"] == 0).all()
+
+
+def person(clock, wish):
+    twist = TwistAction(linear_m_s=0.4, angular_rad_s=4.0, gripper=(1.0, -1.0))
+    device = Scripted(wish, clock, reaction_s=0.1, noise=0.05)
+    return Teleoperated(device, Intervention(twist), clock)
+
+
+def test_a_person_who_sees_the_policy_fail_brings_it_to_the_goal():
+    actions = PoseDelta(ROBOT, 0.02, 0.2)
+    env, clock, *_, task = make(actions, horizon=200)
+
+    def wish(state):
+        way = task.goal - np.array(state["tool"][:3])
+        return Wish(tuple(np.clip(10 * way, -1, 1)) + (0.0,) * 3)
+
+    env.person = person(clock, wish)
+    env.reset(seed=0)
+    sources = []
+    while True:
+        *_, terminated, truncated, info = env.step(np.zeros(7))
+        sources.append(info["source"])
+        if terminated or truncated:
+            break
+    assert info["success"] and sources[0] == OWN and sources.count(HUMAN) > len(sources) / 2
+
+
+@pytest.mark.parametrize(("pressed", "ends"), [("success", (1.0, True)), ("failure", (0.0, True))])
+def test_a_persons_buttons_end_the_episode(pressed, ends):
+    env, clock, *_ = make(PoseDelta(ROBOT, 0.02, 0.2), horizon=50)
+    env.person = person(clock, lambda _: Wish((0.0,) * 6, **{pressed: True}))
+    env.outcome = Buttons(env.person)
+    env.reset(seed=0)
+    for _ in range(20):
+        _, reward, terminated, _, info = env.step(np.zeros(7))
+        if terminated:
+            break
+    assert (reward, terminated) == ends and info["success"] == (pressed == "success")
+
+
+def test_a_person_who_says_stop_stops_the_arm():
+    env, clock, *_ = make(PoseDelta(ROBOT, 0.02, 0.2))
+    env.person = person(clock, lambda _: None)
+    env.reset(seed=0)
+    env.person.act = lambda action, _: Executed(action, action, Who.HOLD, "stop key")
+    _, _, terminated, truncated, info = env.step(np.zeros(7))
+    assert truncated and not terminated and info["stop"]
 
 
 def test_steps_follow_an_absolute_schedule_without_drift():

@@ -134,6 +134,12 @@ def test_a_pose_becomes_angles_that_reach_it(cell):
     assert np.abs(reached - command.targets[0, :3]).max() < 2e-4
 
 
+def test_more_poses_than_a_tick_has_time_for_are_refused(cell):
+    chunk = np.stack([pose(cell)] * 9)
+    reason = judge(cell.command(chunk, mode=Mode.POSE, valid_ns=ns(1)), situation(cell))[1]
+    assert reason == Reason.RANGE
+
+
 def test_a_pose_outside_of_the_box_is_brought_into_it(cell):
     judged, reason = judge(cell.command(pose(cell, (-0.2, 0, 0)), mode=Mode.POSE), situation(cell))
     assert reason & Reason.BOX
