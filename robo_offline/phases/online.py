@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from robo_offline.errors import UserError
 from robo_offline.phases.collector import Collector
 from robo_offline.phases.run import Cadence, Run
+from robo_offline.schema import Batch
 
 
 @dataclass
@@ -49,7 +52,7 @@ class Online:
         """Settle, once, what the online phase takes over from what was before."""
         if run.counters.handed_over != run.counters.phase:
             run.hand_over()
-            if self.reset_optimisers:
+            if self.reset_optimisers or run.acting.anew:
                 run.learner.reset_optimisers()
         run.learner.decay((), 0.0)
 
@@ -83,7 +86,17 @@ class Online:
                     c.extra["rewarmed"] = c.extra.get("rewarmed", 0) + 1
                     learner.decay((), 0.0, min(1.0, c.extra["rewarmed"] / self.rewarm))
                 learner.algo.schedule(c.step, "online")
-                metrics = learner.update(batch, frozen)
-                run.replay.prioritise(batch, learner.priority)
+                metrics = self._update(run, batch, frozen)
             run.add(metrics)
             c.update += 1
+
+    def _update(self, run: Run, batch: Batch, frozen: tuple[str, ...]) -> dict[str, Tensor]:
+        """Train on a batch; an actor whose actions are drawn anew asks critics that have moved."""
+        learner, acting = run.learner, run.acting
+        last = ("actor",) if acting.redraws(learner.algo) and "actor" not in frozen else ()
+        metrics = learner.update(batch, frozen + last)
+        run.replay.prioritise(batch, learner.priority)
+        if last:
+            others = tuple(name for name in learner.algo.order if name not in last)
+            metrics |= learner.train(acting.redraw(learner.algo, batch), others)
+        return metrics

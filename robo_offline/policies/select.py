@@ -1,7 +1,8 @@
 """Who acts while experience is collected: the policy itself, or it together with another.
 
 A bridge between offline and online learning is often nothing but another choice of behaviour, which
-works with every algorithm that has the parts. What is learned stays the algorithm's own affair.
+works with every algorithm that has the parts. What is learned stays the algorithm's own affair; a
+choice may only say which actions the actor imitates.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from robo_offline.algorithm import Algorithm
 from robo_offline.errors import UserError
+from robo_offline.schema import Batch
 
 Choice = tuple[Tensor, bool]  # actions (B, *action_shape), and whether the guide chose them
 
@@ -28,6 +30,7 @@ class Own(nn.Module):
     """
 
     guided: ClassVar[bool] = False  # whether it needs a policy that was trained before
+    anew: ClassVar[bool] = False  # whether `begin` gives new weights, which old moments do not fit
 
     def begin(self, algo: Algorithm, score: Mapping[str, Any] | None) -> None:
         """Prepare at the beginning of the online phase; `score` is the evaluation before it."""
@@ -41,6 +44,14 @@ class Own(nn.Module):
     def decide(self, algo: Algorithm, observation: Any, explore: bool, time: int) -> Choice:
         """Choose for step `time` of the episode."""
         return algo.act(observation, explore), False
+
+    def redraws(self, algo: Algorithm) -> bool:
+        """Whether the actor learns from actions that `redraw` gives, behind everything else."""
+        return False
+
+    def redraw(self, algo: Algorithm, batch: Batch) -> Batch:
+        """Put other actions in the place of a batch's, for the actor to learn from."""
+        return batch
 
     def after_episode(self, summary: Mapping[str, float]) -> bool:
         """Take note of an episode; True asks to take the learner back to the guide's weights."""
@@ -94,11 +105,20 @@ class Guided(Own):
 
 
 class Expansion(Guided):
-    """Choose between the frozen offline policy and the learner, by what the critic thinks of both.
+    """Choose between the frozen offline policy and a new one, by what the critic thinks of both.
 
-    PEX (Zhang, Xu, Yu 2023, arXiv 2302.00935): softmax of kappa * min Q over the guide's mode and
-    the learner's proposal. Without exploration the better one acts (the paper: nine times in ten).
+    PEX (Zhang, Xu, Yu 2023, arXiv 2302.00935): at the handover the learner keeps its critics and
+    gets an actor with new weights. The two together are one policy, a softmax of kappa * min Q over
+    the guide's mode and the actor's proposal, which acts, and which is also what an actor that
+    imitates by advantage (`advantage`: IQL, AWAC) learns from: actions are drawn from it anew at
+    the batch's observations and weighted by their own advantage, once the critics and their targets
+    have moved. Critics learn from the batch as it is. An actor that climbs Q needs no actions to
+    imitate and keeps its loss. Where the paper is silent the authors' code is followed, but
+    proposals are clipped to what is executed, and without exploration the better one always acts
+    (theirs: nine times in ten).
     """
+
+    anew = True
 
     def __init__(self, kappa: float):
         super().__init__()
@@ -107,14 +127,30 @@ class Expansion(Guided):
     def begin(self, algo: Algorithm, score: Mapping[str, Any] | None) -> None:
         _critic_of(algo, "acting=pex")
         super().begin(algo, score)
+        _renew_actor(algo)
 
     def decide(self, algo: Algorithm, observation: Any, explore: bool, time: int) -> Choice:
+        action, by_guide = self.choose(algo, observation, explore)
+        return action, bool(by_guide[0])
+
+    def choose(self, algo: Algorithm, observation: Any, explore: bool) -> tuple[Tensor, Tensor]:
+        """Draw from both as one policy: (B, *action_shape), and whether it was the guide, (B,)."""
         proposals = [self.guide.act(observation, False), algo.act(observation, explore)]
         stacked = torch.stack(proposals, 1)  # (B, 2, *A)
-        q = _critic_of(algo, "acting=pex")(observation, stacked).amin(0)  # (B, 2)
+        q = _critic_of(algo, "acting=pex")(observation, stacked).amin(0)  # (E, B, 2) -> (B, 2)
         weight = (self.kappa * q).softmax(1)
-        choice = torch.multinomial(weight, 1)[0, 0] if explore else weight[0].argmax()
-        return proposals[int(choice)], int(choice) == 0
+        choice = torch.multinomial(weight, 1)[:, 0] if explore else weight.argmax(1)  # (B,)
+        return stacked[torch.arange(len(choice)), choice], choice == 0
+
+    def redraws(self, algo: Algorithm) -> bool:
+        return hasattr(algo, "advantage")
+
+    @torch.no_grad()
+    def redraw(self, algo: Algorithm, batch: Batch) -> Batch:
+        action, _ = self.choose(algo, batch["observation"], True)
+        redrawn = batch.copy().set("action", action)
+        mask = batch.get("mask", None)  # a chunk that is drawn has no filler
+        return redrawn if mask is None else redrawn.set("mask", torch.ones_like(mask))
 
 
 class JumpStart(Guided):
@@ -187,6 +223,16 @@ class RandomJumpStart(Guided):
         if explore and time < self.drawn:
             return self.guide.act(observation, False), True
         return algo.act(observation, explore), False
+
+
+def _renew_actor(algo: Algorithm) -> None:
+    """Give the actor, and slow copies of it, new weights behind the encoder that they have."""
+    actor: Any = algo.actor
+    encoder, scale = lambda: copy.deepcopy(actor.encoder), algo.action_range.scale
+    new: Any = type(algo)(algo.spec, encoder, algo.cfg, scale)
+    state = {k: v for k, v in new.actor.state_dict().items() if not k.startswith("encoder.")}
+    for name in ("actor", *(slow for slow, fast in algo.targets.items() if fast == "actor")):
+        getattr(algo, name).load_state_dict(state, strict=False)
 
 
 def _critic_of(algo: Algorithm, who: str) -> nn.Module:

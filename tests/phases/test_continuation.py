@@ -16,7 +16,7 @@ from robo_offline.algos.td7 import TD7
 from robo_offline.checkpoint import Checkpoints
 from robo_offline.phases.run import Run
 from robo_offline.policies.guard import Guard
-from robo_offline.policies.select import JumpStart
+from robo_offline.policies.select import Expansion, JumpStart
 from robo_offline.replay.samplers import Prioritized
 
 CLOCKS = ("time", "rate/")  # what depends on how fast the machine is
@@ -31,6 +31,7 @@ KINDS = {
     "chunked_rlpd": {"cls": RLPD, "num_critics": 3, "actor_period": 3, "chunk": 3},
     "guarded": {"cls": IQL, "acting": partial(Guard, share=0.5, level=0.5, window=4, budget=2)},
     "jump_started": {"cls": IQL, "acting": partial(JumpStart, 12, 3, 2, 0.5, -1.0)},
+    "expanded": {"cls": IQL, "acting": partial(Expansion, 10.0)},
     "prioritised_td7": {
         "cls": TD7,
         "embedding": 8,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partialmethod
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import toy
 from robo_offline.algorithm import Loss
 from robo_offline.algos.bc import BC, BCConfig
 from robo_offline.algos.iql import IQL
+from robo_offline.algos.sac import SAC
 from robo_offline.errors import UserError
 from robo_offline.policies.guard import Guard
 from robo_offline.policies.select import Expansion, JumpStart
@@ -169,6 +171,74 @@ def test_a_guide_needs_a_policy_that_was_trained_before(tmp_path):
     run = toy.run(tmp_path, IQL, data=toy.dataset(4), acting=Expansion(1.0))
     with pytest.raises(UserError, match="trained before"):
         run.execute({"online": toy.online()})
+
+
+def losses_seen(monkeypatch, cls) -> list[tuple[str, torch.Tensor]]:
+    """What each loss is given to learn from, in order: its name, and the batch's actions."""
+    seen: list[tuple[str, torch.Tensor]] = []
+    losses = {name: getattr(cls, f"loss_{name}") for name in cls.order}
+
+    def spy(self, batch, name):
+        seen.append((name, batch["action"]))
+        return losses[name](self, batch)
+
+    for name in losses:
+        monkeypatch.setattr(cls, f"loss_{name}", partialmethod(spy, name=name))
+    return seen
+
+
+def expanded(tmp_path, cls, **changes) -> list[torch.Tensor]:
+    """Run a handover to a policy expansion; return the actions of the online batches."""
+    run = toy.run(tmp_path, cls, data=toy.dataset(4), episodes=0, acting=Expansion(1.0))
+    batches, sample = [], run.replay.sample
+
+    def spy(size, step=0):
+        batch = sample(size, step)
+        batches.append(batch["action"])
+        return batch
+
+    run.replay.sample = spy
+    online = toy.online(**{"steps": 40, "utd": 0.5, "warmup": 0, "batch_size": 8, **NOTHING})
+    online = replace(online, **changes)
+    run.execute({"offline": toy.offline(steps=5, batch_size=8, **NOTHING), "online": online})
+    assert run.learner.update_count == 5 + len(batches) and batches
+    return batches
+
+
+def test_behind_the_critics_the_actor_of_an_expansion_learns_from_drawn_actions(
+    tmp_path, monkeypatch
+):
+    seen = losses_seen(monkeypatch, IQL)
+    batches = expanded(tmp_path, IQL)
+    online = seen[5 * 3 :]
+    assert [name for name, _ in online] == ["value", "critic", "actor"] * len(batches)
+    for number, (name, action) in enumerate(online):
+        assert torch.equal(action, batches[number // 3]) == (name != "actor")
+
+
+def test_an_actor_that_climbs_its_critics_learns_from_the_batch(tmp_path, monkeypatch):
+    seen = losses_seen(monkeypatch, SAC)
+    batches = expanded(tmp_path, SAC)
+    online = seen[5 * 3 :]
+    assert [name for name, _ in online] == ["critic", "actor", "alpha"] * len(batches)
+    assert all(torch.equal(action, batches[n // 3]) for n, (_, action) in enumerate(online))
+
+
+def test_an_actor_that_waits_for_its_critics_waits_under_an_expansion_too(tmp_path, monkeypatch):
+    seen = losses_seen(monkeypatch, IQL)
+    batches = expanded(tmp_path, IQL, critic_only=1000)
+    assert [name for name, _ in seen[5 * 3 :]] == ["value", "critic"] * len(batches)
+
+
+def test_a_new_actor_has_no_moments_of_the_old_one(tmp_path):
+    run = toy.run(tmp_path, data=toy.dataset(4), episodes=0, acting=Expansion(1.0))
+    run.execute(
+        {
+            "offline": toy.offline(steps=5, **NOTHING),
+            "online": toy.online(steps=30, utd=0.0, **NOTHING),
+        }
+    )
+    assert all(not optimiser.state for optimiser in run.learner.optimisers.values())
 
 
 def test_how_far_the_policy_fell_is_always_told(tmp_path, shipped):

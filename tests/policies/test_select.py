@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 import toy
 from torch import nn
 
+from robo_offline.algos.awac import AWAC
 from robo_offline.algos.bc import BC
 from robo_offline.algos.iql import IQL
 from robo_offline.algos.sac import SAC
+from robo_offline.algos.td3_bc import TD3BC
+from robo_offline.algos.td3_sil import TD3SIL
 from robo_offline.errors import UserError
 from robo_offline.policies.policy import Policy
 from robo_offline.policies.select import Expansion, JumpStart, Optimistic, Own, RandomJumpStart
+from robo_offline.replay.buffer import Replay, Window
 
 OBSERVATION = torch.zeros(1, 4)
 
@@ -103,6 +109,55 @@ def test_the_guide_of_an_expansion_stays_as_it_was():
     algo, acting = expansion(kappa=1.0)
     assert not torch.equal(acting.guide.actor.net[-1].bias, algo.actor.net[-1].bias)
     assert not any(p.requires_grad for p in acting.guide.parameters())
+
+
+@pytest.mark.parametrize("kappa", [0.0, 2.0, 50.0])
+def test_an_expansion_draws_by_a_softmax_of_the_lowest_values_row_by_row(kappa):
+    algo, acting = expansion(kappa)
+    algo.act = lambda observation, explore: torch.full((len(observation), 2), 0.3)
+    acting.guide.act = lambda observation, explore: torch.linspace(0, 1, 4)[:, None].expand(4, 2)
+    observation = torch.randn(4, 4)
+    drawn = [acting.choose(algo, observation, True) for _ in range(2000)]
+    share = torch.stack([by_guide for _, by_guide in drawn]).double().mean(0).numpy()
+    guide, own = (-2 * (np.array(a) - 0.9) ** 2 - 5 for a in (np.linspace(0, 1, 4), [0.3] * 4))
+    assert share == pytest.approx(1 / (1 + np.exp(kappa * (own - guide))), abs=0.04)
+    for action, by_guide in drawn[:50]:
+        expected = torch.where(by_guide[:, None], acting.guide.act(None, True), 0.3)
+        assert torch.equal(action, expected)
+
+
+@pytest.mark.parametrize("cls", [IQL, SAC, TD3BC, TD3SIL])
+def test_an_expansion_begins_with_a_new_actor_beside_what_was_learned(cls):
+    algo, acting = cls.create(toy.spec(), toy.encoder(), action_scale=torch.ones(2)), Expansion(1.0)
+    for parameter in algo.parameters():  # as if trained
+        parameter.add_(10.0)
+    before = copy.deepcopy(algo.state_dict())
+    acting.begin(algo, None)
+    slow = [name for name, followed in algo.targets.items() if followed == "actor"]
+    for key, value in algo.state_dict().items():
+        assert torch.equal(acting.guide.state_dict()[key], before[key]), key
+        renewed = key.split(".")[0] in ("actor", *slow) and "encoder" not in key
+        assert torch.equal(value, before[key]) != renewed, key
+    for name in slow:
+        ours, theirs = getattr(algo, name).state_dict(), algo.actor.state_dict()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_chunk_that_is_drawn_has_no_filler():
+    algo, acting = make(IQL, chunk=3), Expansion(1.0)
+    acting.begin(algo, None)
+    replay = Replay.of_steps(toy.dataset(3).steps, Window(0.9, chunk=3))
+    batch = replay.gather(replay.starts)
+    redrawn = acting.redraw(algo, batch)
+    assert not batch["mask"].all() and redrawn["mask"].all()
+    assert redrawn["action"].shape == batch["action"].shape
+    assert redrawn["action"].abs().max() <= 1
+
+
+@pytest.mark.parametrize(("cls", "expected"), [(IQL, True), (AWAC, True), (SAC, False)])
+def test_an_expansion_redraws_what_is_imitated_and_nothing_else_does(cls, expected):
+    assert Expansion(1.0).redraws(make(cls)) == expected
+    assert not any(choice.redraws(make(cls)) for choice in (Own(), Optimistic(5, 0.1)))
 
 
 def jump_start(**changes) -> JumpStart:
