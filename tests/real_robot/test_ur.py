@@ -206,6 +206,7 @@ def test_the_arm_stops_when_the_process_that_moves_it_does(fake, how):
     finally:
         process.kill()
         process.wait()
+    wait(lambda: fake.tell()["clients"] == 0)  # the library's process ends as well
 
 
 def test_a_library_that_crashes_is_a_lost_arm_and_not_a_dead_daemon(fake, driver):
@@ -273,8 +274,10 @@ def test_the_daemon_moves_the_arm_where_it_is_told(driven):
     driven.said.append((OPERATOR, {"type": "stop"}))
     driven.run(1.0, lambda: driven.state() == "stopped")
     assert driven.state() == "stopped"
-    driven.run(0.1)
-    assert stands([tick.measured for tick in driven.ticks[-10:]])
+    driven.run(0.2)
+    begin = len(driven.ticks)
+    driven.run(0.2)
+    assert stands([tick.measured for tick in driven.ticks[begin:]])
     assert driven.reset()["ok"]
     driven.arm()  # the program runs on: no fault was to be cleared
     assert driven.state() == "armed"
@@ -296,8 +299,10 @@ def test_a_stop_of_the_arm_is_known_within_two_packages_and_stays(driven, fake, 
     assert said in driven.daemon.machine.stop_reason
     # Somebody clears it at the arm: nothing begins again by that.
     fake.tell(**dict.fromkeys(so, "program" in so))
-    driven.follow(np.array(ROBOT.home_rad) + 0.2, 0.3)
-    assert driven.state() == state and stands([tick.measured for tick in driven.ticks[-20:]])
+    driven.run(0.2)
+    begin = len(driven.ticks)
+    driven.follow(np.array(ROBOT.home_rad) + 0.2, 0.2)
+    assert driven.state() == state and stands([tick.measured for tick in driven.ticks[begin:]])
     assert not fake.tell()["servoing"]
 
 
@@ -341,7 +346,8 @@ def test_silence_of_the_controller_is_a_fault_after_the_state_timeout(driven, fa
     driven.follow(driven.daemon.measured.q, 2.0, lambda: driven.state() == "fault")
     passed = time.monotonic() - began
     limit = driven.robot.timing.state_timeout_s
-    assert limit < passed < limit + BUSY_S and "no new state" in driven.daemon.machine.stop_reason
+    assert limit - 2 * PERIOD_S < passed < limit + BUSY_S
+    assert "no new state" in driven.daemon.machine.stop_reason
     assert max(driven.reads_s[-5:]) < 0.05  # it was not waited for
 
 
