@@ -6,7 +6,9 @@ Never written by hand: it stands between two markers, and everything there is re
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from robo_offline.errors import UserError
 BEGIN = "<!-- robo-offline bench table: begin -->"
 END = "<!-- robo-offline bench table: end -->"
 README = Path(__file__).parents[2] / "README.md"
+ABREAST = 3  # methods beside each other in the table of cost
 NOTHING = "Nothing was measured yet: `robo-offline bench suite --run` takes days on two cores."
 
 
@@ -44,8 +47,8 @@ def replaced(text: str, table: str, where: object = "") -> str:
 
 
 def render() -> str:
-    """Return the tables of methods and of the handover, as Markdown."""
-    parts = [_main_job(), _methods(), _handover()]
+    """Return the tables of methods, of the handover and of cost, as Markdown."""
+    parts = [_main_job(), _methods(), _handover(), _cost()]
     return "\n\n".join(part for part in parts if part) or NOTHING
 
 
@@ -168,6 +171,28 @@ def _handover() -> str:
         f"evaluations is low by chance too. Measured: {found['measured'][:10]}."
     )
     return f"{_table(head, rows)}\n\n{caption}"
+
+
+def _cost() -> str:
+    found = jobs.found_last("learner")
+    algos = found.get("cost", {}).get("algos", {})
+    if not algos:
+        return ""
+    cells = [
+        [f"`{name}`", f"{row['ms_per_update']:.1f}", f"{row['peak_mib']:.0f}"]
+        for name, row in sorted(algos.items(), key=lambda item: item[1]["ms_per_update"])
+    ]
+    height = math.ceil(len(cells) / ABREAST)
+    columns = [cells[height * n : height * (n + 1)] for n in range(ABREAST)]
+    rows = [list(chain(*row)) for row in zip_longest(*columns, fillvalue=["", "", ""])]
+    loads = [row["load"] for row in algos.values()]
+    caption = (
+        "Milliseconds of own CPU per update, one thread, batches of 256, sampling included, with "
+        "the widths that are shipped; MiB that the learner adds to a process that holds the data, "
+        f"at most: `bench learner`. The machine's load was at most {max(loads):.1f}, where 1 is "
+        f"nothing else. Measured: {found['measured'][:10]}."
+    )
+    return f"{_table(['method', 'ms', 'MiB'] * ABREAST, rows)}\n\n{caption}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

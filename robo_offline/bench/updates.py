@@ -64,15 +64,15 @@ def _every_algorithm() -> list[str]:
 
 def _compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
     peers = [p for p in PEERS.get(name, ()) if p != "d3rlpy_loop" or options.peer_python]
-    contenders = {"ours": _start("ours", name, sys.executable)}
+    contenders = {"ours": start("ours", name, sys.executable)}
     try:
         for peer in peers:
             python = options.peer_python if peer == "d3rlpy_loop" else sys.executable
-            contenders[TITLES[peer]] = _start(peer, name, python)
+            contenders[TITLES[peer]] = start(peer, name, python)
         rates: dict[str, list[float]] = {title: [] for title in contenders}
         for _ in range(options.rounds):
             for title, process in contenders.items():
-                found = _ask(process, options.seconds)
+                found = ask(process, options.seconds)
                 # Per second of its own CPU: what another job takes is nobody's slowness.
                 rates[title].append(found["updates"] / found["cpu"])
     finally:
@@ -90,7 +90,8 @@ def _compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def _start(loop: str, name: str, python: str) -> subprocess.Popen[str]:
+def start(loop: str, name: str, python: str) -> subprocess.Popen[str]:
+    """Start a loop in a process of its own, with one thread; it waits to be asked."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [python, str(LOOPS / "worker.py"), str(LOOPS / f"{loop}.py"), name],
@@ -105,7 +106,8 @@ def _start(loop: str, name: str, python: str) -> subprocess.Popen[str]:
     return process
 
 
-def _ask(process: subprocess.Popen[str], seconds: float) -> dict[str, float]:
+def ask(process: subprocess.Popen[str], seconds: float) -> dict[str, float]:
+    """Let a loop make updates for some seconds: `updates`, and `seconds` and `cpu` they took."""
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(f"run {seconds}\n")
     process.stdin.flush()

@@ -117,3 +117,15 @@ def test_the_main_job_is_shown_seed_by_seed(nothing_found):
     text = table.render()
     assert "| `td3_sil` | 60 %, 55 % | 97 %, 50 % | 50,000, never | 97 %, – |" in text
     assert "| `bc` | 37 % | – | – | – |" in text
+
+
+def test_what_an_update_costs_is_read_downwards_from_the_cheapest(nothing_found):
+    costs = {"bc": 3.04, "awac": 15.0, "cql": 160.2, "iql": 15.2}
+    algos = {n: {"ms_per_update": ms, "peak_mib": ms, "load": ms} for n, ms in costs.items()}
+    found = {"measured": "2026-01-02T03", "cost": {"algos": algos}}
+    jobs.file_of("learner").write_text(json.dumps(found))
+    lines = table.render().splitlines()
+    assert lines[0] == "| method | ms | MiB | method | ms | MiB | method | ms | MiB |"
+    assert lines[2] == "| `bc` | 3.0 | 3 | `iql` | 15.2 | 15 |  |  |  |"
+    assert lines[3] == "| `awac` | 15.0 | 15 | `cql` | 160.2 | 160 |  |  |  |"
+    assert "load was at most 160.2," in lines[-1]

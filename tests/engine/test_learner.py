@@ -8,10 +8,13 @@ import math
 import pytest
 import torch
 import toy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from robo_offline.algos.bc import BC
+from robo_offline.algos.iql import IQL
 from robo_offline.algos.rlpd import RLPD
 from robo_offline.algos.sac import SAC
+from robo_offline.algos.td3_bc import TD3BC
 from robo_offline.engine.learner import Learner
 from robo_offline.engine.optim import adam, cosine, learning_rates
 from robo_offline.errors import UserError
@@ -171,6 +174,32 @@ def test_metrics_are_tensors_without_a_graph(batch):
     metrics = make().update(batch)
     assert {"critic/loss", "actor/loss", "alpha/loss"} <= metrics.keys()
     assert all(isinstance(v, torch.Tensor) and not v.requires_grad for v in metrics.values())
+
+
+class Waits(TorchDispatchMode):
+    """Count what makes the host wait for a device: numbers read, shapes that data decides."""
+
+    names = ("aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func._schema.name in self.names
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("cls", [IQL, TD3BC])
+def test_only_logs_and_saves_wait_for_the_device_and_no_step_does(tmp_path, cls):
+    found = []
+    for steps in (5, 25):
+        run = toy.run(tmp_path / str(steps), cls, data=toy.dataset(3), episodes=0)
+        phase = toy.offline(steps=steps, log_every=0, evaluate_every=0, save_every=0)
+        with Waits() as waits:
+            run.execute({"offline": phase})
+        found.append(waits.count)
+    assert found[0] == found[1] > 0  # those of the beginning and of the end
 
 
 def test_a_saved_state_is_a_copy(batch):

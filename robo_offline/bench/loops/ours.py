@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from hydra.utils import get_class
 from tensordict import TensorDict
+from torch import Tensor
 
+from robo_offline.algorithm import Algorithm
 from robo_offline.bench.loops import ACTION, BATCH, EPISODE, HIDDEN, OBSERVATION, ROWS
 from robo_offline.config import compose
 from robo_offline.encoders.state import State
 from robo_offline.engine.learner import Learner
+from robo_offline.listing import class_of
 from robo_offline.replay.buffer import Replay, Window
 from robo_offline.spec import Spec
 
@@ -25,23 +27,37 @@ def start(name: str) -> Callable[[], Any]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     algo_name, _, critics = name.partition("-")
+    knobs: dict[str, Any] = {"num_critics": int(critics)} if critics else {}
+    known = class_of(algo_name).Config.__dataclass_fields__.keys()
+    knobs |= dict.fromkeys({"hidden", "critic_hidden", "actor_hidden"} & known, HIDDEN)
+    replay = replay_for(algo_name)
+    return partial(update, learner_for(algo_name, replay, **knobs), replay)
+
+
+def replay_for(name: str) -> Replay:
+    """Return what an algorithm draws its batches from."""
+    values = compose([f"algo={name}"]).algo
+    window = Window(values.discount, values.chunk, extras=class_of(name).needs)
+    return Replay.of_steps(steps(), window)
+
+
+def learner_for(name: str, replay: Replay, cls: type[Learner] = Learner, **knobs: Any) -> Learner:
+    """Return what trains an algorithm, with shipped values where `knobs` say nothing else."""
     spec = Spec.from_spaces(
         Box(-np.inf, np.inf, (OBSERVATION,), np.float32), Box(-1, 1, (ACTION,), np.float32)
     )
-    cls: Any = get_class(compose([f"algo={algo_name}"]).algo._target_.removesuffix(".create"))
-    knobs: dict[str, Any] = {"num_critics": int(critics)} if critics else {}
-    widths = {"hidden", "critic_hidden", "actor_hidden"} & cls.Config.__dataclass_fields__.keys()
-    knobs |= dict.fromkeys(widths, HIDDEN)
-    algo = cls.create(spec, partial(State, spec), action_scale=torch.ones(ACTION), **knobs)
-    window = Window(algo.cfg.discount, algo.cfg.chunk, extras=algo.needs)
-    replay, learner = Replay.of_steps(steps(), window), Learner(algo)
-    algo.study(replay.gather(replay.starts[:20_000]))
+    algo = class_of(name).create(
+        spec, partial(State, spec), action_scale=torch.ones(ACTION), **knobs
+    )
+    if type(algo).study is not Algorithm.study:
+        algo.study(replay.gather(replay.starts[:20_000]))
+    return cls(algo)
 
-    def update() -> None:
-        algo.schedule(10**6, "offline")  # behind every warm-up
-        learner.update(replay.sample(BATCH))
 
-    return update
+def update(learner: Learner, replay: Replay, phase: str = "offline") -> dict[str, Tensor]:
+    """Make one update, sampling included, behind every warm-up of the phase."""
+    learner.algo.schedule(10**6, phase)
+    return learner.update(replay.sample(BATCH))
 
 
 def steps() -> TensorDict:
