@@ -10,6 +10,7 @@ is the planner; the argument is the usual one of inevitable collision states.)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,9 +28,6 @@ from real_robot.descriptor import Limits, RobotDescriptor
 from real_robot.kinematics import Chain
 from real_robot.safety.stages import KEPT_M, kept_out, outside
 
-# Of a stop that is looked at: at least so many, and on average no farther apart than this, so that
-# a fast tool does not cut a corner between two of them.
-SAMPLES, SPACING_M = 8, 0.005
 PROBE_S = 1e-6  # for the tool's speed
 # Shares of the tool's speed limit: aimed at, and allowed where a stop is looked at. The rest is for
 # bends of the way, and for what happens between the samples.
@@ -88,24 +86,32 @@ class Motion:
         """Say whether a stop from here stays within every limit."""
         if not self._plan_stop(now, limits):
             return False
-        duration = self._trajectory.duration
-        farthest = limits.tcp_v_max_m_s * duration / 2  # it slows down all the time
-        samples = max(SAMPLES, 1 + int(np.ceil(farthest / SPACING_M)))
-        times = np.linspace(0, duration, samples)
-        points = [self._at(t) for t in times]
-        q, v = np.stack([p.q for p in points]), np.stack([p.v for p in points])
+        points = [self._trajectory.at_time(t) for t in self._moments(limits)]
+        q, v = np.array([p[0] for p in points]), np.array([p[1] for p in points])
         x = limits.arrays()
         slack = 1e-9
         if (q < x["low"] - slack).any() or (q > x["high"] + slack).any():
             return False
         position, _ = self.chain.tool(np.concatenate([q, q + PROBE_S * v]))
-        here, soon = position[:samples], position[samples:]
+        here, soon = position[: len(q)], position[len(q) :]
         if outside(here, limits.box_m, KEPT_M / 2).any():
             return False
         if kept_out(here, limits.keepouts_m, KEPT_M / 2).any():
             return False
         speed = np.linalg.norm(soon - here, axis=1) / PROBE_S
         return bool((speed <= STOPPING * limits.tcp_v_max_m_s).all())
+
+    def _moments(self, limits: Limits) -> list[float]:
+        """Return when to look at the stop that was planned last.
+
+        At every tick that would be sent, and between them so often that the tool goes no farther
+        than twice what is kept from a face: no box is so thin that it is not met. Seldom looks
+        miss something: a tool can gain speed while its joints brake, one after another.
+        """
+        duration = self._trajectory.duration
+        parts = math.ceil(self.tick_s * limits.tcp_v_max_m_s / KEPT_M - 1e-9)
+        step = self.tick_s / parts
+        return [*(i * step for i in range(math.ceil(duration / step))), duration]
 
     def _speeds(
         self, q: np.ndarray, target: np.ndarray, limits: Limits, scale: float

@@ -17,7 +17,7 @@ from real_robot.verdict import REFUSING, Reason
 
 KEPT_M = 0.002  # from the faces of boxes: what a motion may round off stays inside
 FARTHEST_NS = 10_000_000_000  # that a target may lie ahead
-MAX_POSES = 8  # of one chunk: each is searched for, within the tick
+MAX_POSES = 4  # of one chunk: each is searched for, within the tick
 SLOWEST = 1e-3  # scale of the speed: a motion with less would take hours, and none can be planned
 
 

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from real_robot.descriptor import load
+from real_robot.driver import DriverCommand
+from real_robot.kinematics import Chain
 from real_robot.machine import State
+from real_robot.safety.motion import Motion, Setpoint
 from real_robot.testing.fuzz import confined, soak, torment
+from real_robot.testing.monitor import Monitor
 
 
 @pytest.mark.parametrize("name", ["sim", "ur5e"])
@@ -35,6 +39,23 @@ def test_a_fast_tool_does_not_cut_the_corner_of_a_thin_keep_out():
     )
     robot = confined(replace(slow, limits=limits), np.random.default_rng(1))
     assert [str(violation) for violation in torment(robot, 300, 1).violations] == []
+
+
+def test_a_tool_that_gains_speed_while_its_joints_brake_is_seen_before_it_does():
+    """One joint stops, and what it took away from another's motion is missing: 0.2514 m/s."""
+    robot = load("sim")
+    now = Setpoint(
+        q=np.array([-0.6202, -1.0657, 0.4874, -2.68, 0.438, 1.7628, 1.3665]),
+        v=np.array([0.2274, -0.3687, 0.343, -0.1945, -0.1892, 1.0705, -0.3241]),
+        a=np.array([-0.8, 0.8, -0.8, 0.8, 0.6098, 4.2, 0.8]),
+    )
+    motion = Motion(robot, Chain(robot))
+    assert not motion.can_stop(now, robot.limits)
+    monitor = Monitor(replace(robot, limits=replace(robot.limits, j_max_rad_s3=(1e9,) * 7)))
+    for k in range(100):  # what it would have been
+        monitor.command(k * robot.tick_ns, DriverCommand(now.q, now.v, 0.0))
+        now = motion.braking(now, robot.limits)
+    assert "tool speed" in {violation.kind for violation in monitor.violations()}
 
 
 def test_a_daemon_with_a_wrong_limit_is_found_out(monkeypatch):
