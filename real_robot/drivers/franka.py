@@ -95,6 +95,7 @@ class Driver:
                 found=error,
                 remedy="check address and cable, and that FCI is activated in Desk",
             ) from None
+        self._lost = self._problem = ""
         self._look = Aside("franka look", self._see, LOOK_S)
         self._work = Aside("franka work")
         self._work.do(self._open)
@@ -117,11 +118,11 @@ class Driver:
                 raise UserError("the hand does not answer", where=self.address, found=error) from None  # noqa: E501  # fmt: skip
 
     def read(self) -> DriverState:
-        state = self._state
-        lost = self._lost or (self._look.failed or self._work.failed if self._look and self._work else "not connected")  # noqa: E501  # fmt: skip
-        if lost or state is None:
-            raise DriverLost(lost or "not connected")
-        hand = self._hand
+        state, hand = self._state, self._hand
+        if state is None or self._look is None or self._work is None:
+            raise DriverLost("not connected")
+        if lost := self._lost or self._look.failed or self._work.failed:
+            raise DriverLost(lost)
         why = [state.fault, self._problem, hand.problem if hand is not None else ""]
         if self._taken_s and time.monotonic() - self._taken_s > HELD_S:
             why.append("the arm could not be taken hold of")

@@ -90,8 +90,8 @@ class Driver:
             while self._sample is None or not self._ready or judged(self._sample)[0]:
                 self._listen()
                 if time.monotonic() > until:
-                    why = judged(self._sample)[0] if self._sample else "no state of the arm"
-                    raise DriverLost(f"{why} within {timeout_s:g} s")
+                    why = judged(self._sample)[0] if self._sample else "there is no state of it"
+                    raise DriverLost(f"{why}, after {timeout_s:g} s")
                 time.sleep(0.002)
         except DriverLost as error:
             if self._process is not None:
@@ -106,7 +106,9 @@ class Driver:
         self._listen()
         sample = self._sample
         assert sample is not None
-        if not self._wrote and not self._recovery.running:
+        if self._aside is not None and self._aside.failed:
+            raise DriverLost(self._aside.failed)
+        if not self._wrote:
             self._send(protocol.KICK)  # nothing is commanded: the watchdog must know it is meant
         self._wrote = False
         why, estop = judged(sample)

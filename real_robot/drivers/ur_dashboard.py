@@ -13,6 +13,7 @@ from real_robot.driver import DriverLost
 from robo_offline.errors import UserError
 
 PORT = 29999
+OURS_S = 0.3
 
 
 class Dashboard:
@@ -95,6 +96,11 @@ def check_ready(address: str, timeout_s: float) -> None:
         with Dashboard(address, timeout_s) as dashboard:
             for question, fine, remedy in wanted:
                 found = dashboard.say(question, max(until - time.monotonic(), 0.01))
+                asked = time.monotonic()
+                # The program of a robotd that was killed ends by its watchdog.
+                while question == "running" and "true" in found and time.monotonic() < asked + OURS_S:  # noqa: E501  # fmt: skip
+                    time.sleep(0.02)
+                    found = dashboard.say(question, max(until - time.monotonic(), 0.01))
                 if not any(word in found for word in fine):
                     raise UserError(
                         "the UR arm is not ready",

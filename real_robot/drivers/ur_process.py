@@ -31,6 +31,7 @@ STOP_M_S2 = 2.0  # of the tool, in a controlled stop
 WATCHDOG_HZ = 10.0  # without a packet for longer, the controller ends the program: the arm stops
 LOOK_S = 0.001
 RESUME_S = 5.0
+LEAVE_S = 0.5
 
 TARGET = struct.Struct("<6d")
 _SAMPLE = struct.Struct("<d6d6d6diII")
@@ -69,22 +70,27 @@ class Link:
         self.receive: Any = RTDEReceiveInterface(address, hz, VARIABLES)
         self.control: Any = RTDEControlInterface(address, hz)
         self.serving = False
+        self.watched = False  # by the controller: from the driver's first word on
 
     def run(self) -> None:
         """Do what is asked until the driver or the controller is gone."""
-        if not self.control.setWatchdog(WATCHDOG_HZ):
-            raise RuntimeError("the controller does not take a watchdog")
         threading.Thread(target=self._tell, daemon=True).start()
         self.link.send(READY)
         while True:
             asked = self._asked()
             if asked is None:
+                # Whatever the library does when it loses the arm now, it does not do it for long.
+                threading.Timer(LEAVE_S, os._exit, (1,)).start()
                 if self.serving:
                     self.control.servoStop(STOP_M_S2)
                 self.control.stopScript()
                 return
             if not self.control.isConnected():
                 raise RuntimeError("the control connection is lost")
+            if asked and not self.watched:
+                self.watched = bool(self.control.setWatchdog(WATCHDOG_HZ))
+                if not self.watched:
+                    raise RuntimeError("the controller does not take a watchdog")
             for packet in asked:
                 self._do(packet[:1], packet[1:])
 

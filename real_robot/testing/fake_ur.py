@@ -53,17 +53,19 @@ class Client:
 
     def __init__(self, connection: socket.socket, port: int):
         self.socket, self.port = connection, port
-        self.received = b""
+        self.received = self.unsent = b""
         self.outputs: list[str] = []
         self.inputs: list[list[str]] = []
         self.period_s, self.due = 1 / MAX_HZ, 0.0
         self.started = False
 
     def send(self, data: bytes) -> None:
+        self.unsent += data
         try:
-            self.socket.sendall(data)
-        except BlockingIOError:  # nobody reads: what is lost here is one package of many
-            pass
+            while self.unsent:
+                self.unsent = self.unsent[self.socket.send(self.unsent) :]
+        except BlockingIOError:
+            pass  # nobody reads
         except OSError:
             self.started = False
 
@@ -96,7 +98,8 @@ class Controller:
                         return
                     print(json.dumps(self.told(json.loads(line))), flush=True)
                 elif isinstance(key.data, Client):
-                    self._receive(key.data)
+                    if key.data in self.clients:  # not closed by what came before it
+                        self._receive(key.data)
                 else:
                     self._accept(key.fileobj, key.data)
             now = time.monotonic()
@@ -159,7 +162,7 @@ class Controller:
 
     def _publish(self, now: float) -> None:
         for client in self.clients:
-            if not client.started or now < client.due:
+            if not client.started or now < client.due or client.unsent:
                 continue
             client.due = max(client.due + client.period_s, now - client.period_s)
             values = [self._value(name) for name in client.outputs]

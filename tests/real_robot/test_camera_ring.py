@@ -404,5 +404,12 @@ def test_a_killed_user_leaves_no_process_that_keeps_the_camera(tmp_path):
         with open(f"/proc/{pid}/stat") as stat:  # an orphan that nobody waits for
             return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
 
+    def free() -> bool:  # its threads end one after another, and the last one lets go of the lock
+        try:
+            RingWriter(SPEC, ring_path(SPEC.name, tmp_path)).close()
+        except OSError:
+            return False
+        return True
+
     wait_for(gone)
-    RingWriter(SPEC, ring_path(SPEC.name, tmp_path)).close()  # and its lock is free
+    wait_for(free)

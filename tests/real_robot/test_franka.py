@@ -1,3 +1,4 @@
+import gc
 import signal
 import subprocess
 import sys
@@ -20,6 +21,14 @@ ROBOT = load("franka")
 TICK_S = ROBOT.tick_ns / 1e9
 STATE_S = 0.25  # a simulation that shares its processors makes pauses
 BUSY_S = 0.15
+
+
+@pytest.fixture(autouse=True)
+def steady():
+    """Collect no garbage meanwhile, as robotd: in a process this large that takes 0.1 s."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="module")
