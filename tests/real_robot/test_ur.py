@@ -205,10 +205,10 @@ while True:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_arm_stops_when_the_process_that_moves_it_does(fake, how):
-    fake.tell(patience=1.0)
     process = subprocess.Popen([sys.executable, "-c", STREAM, fake.address])
     try:
         wait(lambda: max(map(abs, fake.tell()["actual_qd"])) > 0.1, 20.0)
+        fake.tell(patience=1.0)
         process.send_signal(how)
         # At the latest by the controller's watchdog, 0.1 s, and then from 0.2 rad/s to rest.
         assert wait(lambda: rests(fake)) < 0.1 + 0.1 + 2 * BUSY_S
