@@ -106,7 +106,9 @@ def client_key(path: Path) -> ClientKey:
         fits = False
     if not fits:
         raise UserError(
-            "this is no client's key", where=path, remedy="make one: robo-offline robot keys new"
+            "this is no client's key",
+            where=path,
+            remedy="make one: robo-offline robot keys new --role policy",
         )
     return ClientKey(_as_pair(data, path), role, robotd)
 
@@ -191,7 +193,9 @@ def _read(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
-            "a key is missing", where=path, remedy="make keys: robo-offline robot keys new"
+            "a key is missing",
+            where=path,
+            remedy="make it: robo-offline robot keys new --role policy",
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError("a key cannot be read", where=path, found=error) from None
