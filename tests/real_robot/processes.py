@@ -135,6 +135,16 @@ class Cell:
         finally:
             hearts.close()
 
+    def watched(self) -> None:
+        """Wait until robotwatch has had the time to see robotd beat."""
+        hearts = watch.Heartbeats(self.folder / "heartbeats")
+        for _ in range(2):
+            beats = hearts.beats
+            self.wait(lambda b=beats: hearts.beats > b + 1)
+            looked = hearts.watch_ns
+            self.wait(lambda n=looked: hearts.watch_ns > n + ns(2 * watch.LOOKED_S))
+        hearts.close()
+
     def ask(self, type: str, **fields) -> dict:
         return self.operator.request({"type": type, **fields}, 10)
 

@@ -287,7 +287,7 @@ def test_a_vendors_library_that_breaks_ends_robotd_with_every_stop_there_is(cell
     assert "a vendor's library broke" in cell.log("robotd")
     assert cell.lines("stops") == ["protective"]
     cell.wait(lambda: cell.lines("emergency"))
-    assert len(incident(cell).ticks) > 1
+    assert incident(cell).ticks  # as many as there were
 
 
 def test_what_keeps_robotd_from_beginning_is_one_clear_message(cell):

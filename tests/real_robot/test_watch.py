@@ -83,6 +83,7 @@ def cell(tmp_path):
 
 def test_a_robotd_that_is_stopped_or_killed_or_hangs_has_its_arm_stopped(cell, monkeypatch):
     cell.start("robotd", "watch")
+    cell.watched()
 
     def silence(how):
         before = len(cell.lines("emergency"))
@@ -102,6 +103,7 @@ def test_a_robotd_that_is_stopped_or_killed_or_hangs_has_its_arm_stopped(cell, m
     assert len(cell.lines("emergency")) == stops
     silence(robotd.kill)
     cell.restart()
+    cell.watched()
     silence((cell.folder / "hang").touch)
 
     # An arm that has no other stop is let go of.
