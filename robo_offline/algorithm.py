@@ -21,7 +21,7 @@ from robo_offline.spec import Spec
 
 Loss = tuple[Tensor, dict[str, Tensor]]
 PRIORITY = "priority"  # the one metric with a batch axis: for the replay, not for the log
-EncoderFactory = Callable[[], Encoder]
+EncoderFactory = Callable[..., Encoder]  # `encoder(spec=...)` for what sees a part alone
 M = TypeVar("M", bound=nn.Module)
 
 

@@ -16,6 +16,10 @@
 | `index` | (B,) int64 | rows of the replay that gave them, where it is prioritised |
 | `next, action` | like `action` | what was executed next, zero after an end; where asked for |
 | `next, mask` | (B, H) bool | real steps of the next chunk; where asked for |
+| `actor_goal` | like `observation, goal` | another goal, to train the actor by; where asked for |
+| `low_goal` | like `observation, goal` | achieved `subgoal_steps` later; where asked for |
+| `high_goal` | like `observation, goal` | where the high actor shall go; where asked for |
+| `high_target` | like `observation` | `subgoal_steps` later on the way to it; where asked for |
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ Batch = TensorDictBase
 DATASET, OWN, HUMAN = 0, 1, 2  # values of `source`
 
 RETURN_TO_GO, NEXT_ACTION = "return_to_go", "next_action"  # what `Algorithm.needs` may name
-EXTRAS = (RETURN_TO_GO, NEXT_ACTION)
+ACTOR_GOAL, SUBGOALS = "actor_goal", "subgoals"  # likewise, where a hindsight gives goals
+EXTRAS = (RETURN_TO_GO, NEXT_ACTION, ACTOR_GOAL, SUBGOALS)
 
 SCALARS = {
     ("next", "reward"): torch.float32,

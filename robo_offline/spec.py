@@ -5,7 +5,8 @@ It is read off an environment, a data set or a robot, and an algorithm sees noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
@@ -14,6 +15,9 @@ from torchrl.data import Bounded, Composite, Unbounded, UnboundedContinuous
 
 from robo_offline.errors import UserError
 
+GOAL = "goal"  # the leaf of a nested observation that says where to go, made of leaves itself
+MadeOf = Mapping[str, tuple[int, ...] | None]  # leaf -> its entries that make a goal; None: whole
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -21,10 +25,15 @@ class Spec:
 
     `observation` has one leaf named `observation`, a (D,) vector or a nested composite of leaves
     (`state`, cameras as uint8 (3, H, W)); `action` is (A,), or (H, A) for chunks, within [-1, 1].
+
+    Where there are goals, one of the leaves is `goal`, a composite of leaves that have the names of
+    those they are taken from: `goal` here says which, so that any observation shows the goal that
+    it achieves.
     """
 
     observation: Composite
     action: Bounded
+    goal: MadeOf | None = None
 
     @property
     def action_shape(self) -> torch.Size:
@@ -43,12 +52,45 @@ class Spec:
 
     def with_step_dim(self, step_dim: int) -> Spec:
         """The same spec for a policy that decides `step_dim` of the action's numbers."""
-        return Spec(self.observation, Bounded(-1.0, 1.0, shape=(step_dim,), dtype=torch.float32))
+        return replace(self, action=_bounded(step_dim))
 
     def chunked(self, horizon: int) -> Spec:
         """The same spec for a policy that decides `horizon` actions at once; 1 changes nothing."""
         shape = (self.step_dim,) if horizon == 1 else (horizon, self.step_dim)
-        return Spec(self.observation, Bounded(-1.0, 1.0, shape=shape, dtype=torch.float32))
+        return replace(self, action=_bounded(*shape))
+
+    def without_goal(self) -> Spec:
+        """The same spec for what sees the state alone."""
+        return self._only({key for key in self._leaves if key != GOAL})
+
+    def only_goal(self) -> Spec:
+        """The same spec for what sees the goal alone; it is given whole observations still."""
+        return self._only({GOAL})
+
+    def with_goal(self, made_of: MadeOf | None) -> Spec:
+        """The spec of the same observations together with goals; None changes nothing."""
+        if made_of is None or GOAL in self._leaves:
+            return self
+        goal = Composite({key: _part(self._leaves[key], made_of[key]) for key in made_of})
+        nested = Composite({**dict(self._leaves.items()), GOAL: goal})
+        return replace(self, observation=Composite(observation=nested), goal=made_of)
+
+    def achieved(self, observation: Any) -> dict[str, Any]:
+        """Return the goal that each of some observations (B rows) achieves, leaf by leaf."""
+        assert self.goal is not None, "there are no goals here"
+        return {
+            key: observation[key] if entries is None else observation[key][..., list(entries)]
+            for key, entries in self.goal.items()
+        }
+
+    @property
+    def _leaves(self) -> Any:
+        nested = self.observation["observation"]
+        return nested if isinstance(nested, Composite) else {}
+
+    def _only(self, keys: set[str]) -> Spec:
+        nested = Composite({key: leaf for key, leaf in self._leaves.items() if key in keys})
+        return replace(self, observation=Composite(observation=nested))
 
     @classmethod
     def of(cls, thing: Any) -> Spec:
@@ -56,7 +98,9 @@ class Spec:
         if isinstance(getattr(thing, "spec", None), cls):
             return thing.spec
         if isinstance(thing, gymnasium.Env):
-            return cls.from_spaces(thing.observation_space, thing.action_space)
+            found = cls.from_spaces(thing.observation_space, thing.action_space)
+            has = thing.has_wrapper_attr("goal_made_of")
+            return replace(found, goal=thing.get_wrapper_attr("goal_made_of")) if has else found
         raise TypeError(f"cannot read a Spec off {type(thing).__name__}")
 
     @classmethod
@@ -68,8 +112,7 @@ class Spec:
                 expected="a one-dimensional Box",
                 found=action,
             )
-        bounds = Bounded(-1.0, 1.0, shape=action.shape, dtype=torch.float32)
-        return cls(Composite(observation=_leaf(observation)), bounds)
+        return cls(Composite(observation=_leaf(observation)), _bounded(*action.shape))
 
     def difference(self, other: Spec) -> list[str]:
         """Sentences saying where `other` does not fit; empty when policies can be exchanged."""
@@ -79,6 +122,14 @@ class Spec:
             for key in sorted(ours | theirs)
             if ours.get(key) != theirs.get(key)
         ]
+
+
+def _bounded(*shape: int) -> Bounded:
+    return Bounded(-1.0, 1.0, shape=shape, dtype=torch.float32)
+
+
+def _part(leaf: Any, entries: tuple[int, ...] | None) -> Any:
+    return leaf if entries is None else UnboundedContinuous((len(entries),), dtype=leaf.dtype)
 
 
 def _leaf(space: gymnasium.Space) -> Composite | Unbounded:

@@ -25,7 +25,7 @@ class Value(nn.Module):
         init: Init = uniform,
     ):
         super().__init__()
-        self.encoder = encoder
+        self.encoder = encoder = encoder.privileged()
         self.net = mlp(encoder.dim, hidden, 1, layer_norm=layer_norm, init=init)
 
     def forward(self, observation: Any) -> Tensor:
@@ -54,7 +54,7 @@ class Critic(nn.Module):
         n_out: int = 1,
     ):
         super().__init__()
-        self.encoder = encoder
+        self.encoder = encoder = encoder.privileged()
         self.action_shape = torch.Size(action_shape)
         n_in = encoder.dim + self.action_shape.numel()
         self.net = mlp(

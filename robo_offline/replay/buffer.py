@@ -221,7 +221,7 @@ class Replay:
             reward, discount = self._discounted(start, length)
         last = start + length - 1
         batch = {
-            "observation": rows["observation"][start],
+            "observation": self.observe(start),
             "discount": discount,
             "source": self._source(start),
             "demonstration": self.demonstration[start],
@@ -234,7 +234,7 @@ class Replay:
             batch["action"] = self._actions(start)
         terminated, truncated = rows["terminated"][last], rows["truncated"][last]
         following = {
-            "observation": rows["observation"][start + length],
+            "observation": self.observe(start + length),
             "reward": reward,
             "terminated": terminated,
             "truncated": truncated,
@@ -245,6 +245,10 @@ class Replay:
         if NEXT_ACTION in w.extras:
             following |= self._next_actions(start + length)
         return TensorDict({**batch, "next": following}, start.shape)
+
+    def observe(self, row: Tensor) -> Any:
+        """Return what was seen at the given rows (B,)."""
+        return self.rows["observation"][row]
 
     def _source(self, start: Tensor) -> Tensor:
         known = self.rows.get("source", None)  # a data set has one for all of its rows
