@@ -52,6 +52,44 @@ def test_two_specs_say_where_they_differ():
     assert any("absent" in sentence for sentence in toy.spec().difference(nested))
 
 
+# ---- goals ---------------------------------------------------------------------------------------
+
+IMAGE = Box(0, 255, (3, 8, 8), np.uint8)
+LOGGED = Spec.from_spaces(Dict({"state": BOX, "front": IMAGE}), ACTION)
+MADE_OF = {"state": (1, 3), "front": None}
+
+
+def leaves(spec):
+    return {".".join(k) for k in spec.observation.keys(include_nested=True, leaves_only=True)}
+
+
+def test_goals_are_leaves_made_of_what_an_observation_holds():
+    spec = LOGGED.with_goal(MADE_OF)
+    goal = spec.observation["observation", "goal"]
+    assert goal["state"].shape == (2,) and goal["front"].shape == (3, 8, 8)
+    assert goal["front"].dtype == torch.uint8
+    assert spec.with_goal({"state": None}) is spec and LOGGED.with_goal(None) is LOGGED
+    observation = {"state": torch.arange(8.0).view(2, 4), "front": torch.zeros(2, 3, 8, 8).byte()}
+    achieved = spec.achieved(observation)
+    assert achieved["state"].tolist() == [[1, 3], [5, 7]]
+    assert achieved["front"] is observation["front"]
+
+
+def test_a_spec_can_be_cut_to_what_sees_the_state_or_the_goal_alone():
+    spec = LOGGED.with_goal(MADE_OF)
+    assert leaves(spec.without_goal()) == {"observation.state", "observation.front"}
+    assert leaves(spec.only_goal()) == {"observation.goal.state", "observation.goal.front"}
+    assert spec.chunked(3).goal == spec.only_goal().goal == MADE_OF
+
+
+def test_an_environment_says_what_its_goals_are_made_of():
+    class Goals(toy.Reach):
+        goal_made_of = {"observation": (0, 1)}
+
+    assert Spec.of(Goals()).goal == {"observation": (0, 1)}
+    assert Spec.of(toy.Reach()).goal is None
+
+
 @pytest.fixture
 def batch():
     return Replay.of_steps(toy.dataset(2).steps, Window(0.9)).sample(5)
