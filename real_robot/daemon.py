@@ -23,6 +23,7 @@ from real_robot.lease import Draw, Lease, random_number
 from real_robot.machine import Machine, State
 from real_robot.messages import Command, Malformed
 from real_robot.requests import Peer, answer
+from real_robot.safety.last import fit_to_send
 from real_robot.safety.motion import Motion, Setpoint, rest
 from real_robot.safety.stages import Situation, judge
 from real_robot.verdict import REFUSING, Reason
@@ -31,6 +32,7 @@ REMEMBERED_S = 5.0  # stamps of observations
 REFUSALS, REFUSALS_S = 10, 1.0  # so many in so long stop the arm
 MISSES = 5  # ticks in a row that came late: hold
 STILL_RAD_S = 0.02  # measured; slower is standing
+AGAIN_S = 0.1  # between two protective stops, while the arm has answered none
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class Daemon:
         self.misses = 0
         self.braked = 0  # ticks of the stop under way
         self.braking_s = 0.0  # that it may take
+        self.unanswered_ns = 0  # when the last protective stop failed; 0: it was answered
 
     def connect(self, timeout_s: float) -> None:
         """Open the arm; it stays where it is."""
@@ -132,6 +135,8 @@ class Daemon:
         for peer, raw in inbox:
             found.judgements.append(self._receive(peer, raw, now))
         self._watch(now, late_ns)
+        if self.unanswered_ns and now - self.unanswered_ns >= ns(AGAIN_S):
+            self._protective_stop()
         found.motion = self._move(now)
         found.sent = self._send(now)
         found.state, found.setpoint = self.machine.state, self.setpoint
@@ -343,7 +348,7 @@ class Daemon:
         if not self.machine.state.commanding:
             return None
         command = DriverCommand(self.setpoint.q.copy(), self.setpoint.v.copy(), self.gripper)
-        if not self._fit_to_send(command):
+        if not fit_to_send(command, self.limits):
             self.stop("what was to be sent breaks a limit: this is a defect", State.FAULT)
             return None
         try:
@@ -353,24 +358,16 @@ class Daemon:
             return None
         return command
 
-    def _fit_to_send(self, command: DriverCommand) -> bool:
-        """Look once more, with other code than planned it: finite, within ends and speeds."""
-        limits, slack = self.limits, 1e-9
-        q, v = command.q, command.dq
-        return bool(
-            np.isfinite(q).all()
-            and np.isfinite(v).all()
-            and 0 <= command.gripper <= 1
-            and (q >= np.array(limits.q_min_rad) - slack).all()
-            and (q <= np.array(limits.q_max_rad) + slack).all()
-            and (np.abs(v) <= np.array(limits.v_max_rad_s) * (1 + 1e-6)).all()
-        )
-
     def _protective_stop(self) -> None:
+        if self.machine.state not in (State.ESTOP, State.FAULT):  # reset since
+            self.unanswered_ns = 0
+            return
         try:
             self.driver.protective_stop()
+            self.unanswered_ns = 0
         except DriverLost:
             self._count("protective stop not answered")  # robotwatch has its own way
+            self.unanswered_ns = self.clock.now_ns()
 
     # ---- telling --------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from real_robot.safety.motion import Setpoint
 # What is copied as it is.
 SAME = (
     "watched", "attended", "gripper", "seq", "device_ns", "fresh_ns", "commanded_ns", "operator_ns",
-    "watcher_ns", "misses", "braked", "braking_s",
+    "watcher_ns", "misses", "braked", "braking_s", "unanswered_ns",
 )  # fmt: skip
 
 

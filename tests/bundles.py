@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,14 +10,13 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import safetensors.numpy
 import torch
 import toy
 
 from real_robot.runtime import bundle as bundles
 from real_robot.runtime import signature
 from real_robot.runtime.contract import Action, Contract, Leaf, Normaliser, Part
-from real_robot.runtime.manifest import MANIFEST, PolicyManifest
+from real_robot.runtime.manifest import PolicyManifest
 from robo_offline.algos.bc import BC
 from robo_offline.encoders.state import State
 from robo_offline.export import graph, observations
@@ -75,30 +72,6 @@ def contract() -> Contract:
     parts = (Part("step", 2, "m", "table", 0.2),)
     action = Action(2, CHUNK, "position delta", (-1.0, -1.0), (1.0, 1.0), parts)
     return Contract(leaves, (), action, 20.0, "a" * 64)
-
-
-def edit(folder: Path, change: Any) -> None:
-    """Change the manifest's JSON as somebody would who does not hold the key."""
-    path = folder / MANIFEST
-    data = json.loads(path.read_text())
-    path.write_text(json.dumps(change(data) or data))
-
-
-def forge(folder: Path, name: str, raw: bytes) -> None:
-    """Replace a file and put its hash into the manifest: all but the signature fits."""
-    (folder / name).write_bytes(raw)
-
-    def change(data: dict) -> None:
-        data["files"][name] = {"sha256": hashlib.sha256(raw).hexdigest(), "size": len(raw)}
-
-    edit(folder, change)
-
-
-def forge_tensors(folder: Path, name: str, change: Any) -> None:
-    """Replace tensors of a file, with its hash."""
-    tensors = safetensors.numpy.load((folder / name).read_bytes())
-    changed = change(tensors) or tensors
-    forge(folder, name, safetensors.numpy.save(changed))
 
 
 @functools.cache

@@ -7,6 +7,9 @@ import re
 import subprocess
 import sys
 import threading
+import time
+from types import SimpleNamespace
+from typing import Any
 
 
 class FrankaSim:
@@ -47,6 +50,33 @@ class FrankaSim:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
+
+
+class Reflexive:
+    """The library's arm after a reflex, which the simulation has none of: it ends what moves."""
+
+    is_in_control = False
+
+    def __init__(self, robot: Any):
+        self._robot = robot
+        self.recovered: list[float] = []  # when the vendor's recovery was asked for
+
+    @property
+    def state(self) -> SimpleNamespace:
+        found, well = self._robot.state, bool(self.recovered)
+        values = {n: getattr(found, n) for n in ("q", "dq", "time", "O_F_ext_hat_K")}
+        mode = SimpleNamespace(name="Idle" if well else "Reflex")
+        errors = "[]" if well else '["joint_reflex"]'
+        return SimpleNamespace(**values, robot_mode=mode, current_errors=errors)
+
+    def recover_from_errors(self) -> None:
+        self.recovered.append(time.monotonic())
+
+    def poll_motion(self) -> None:
+        raise RuntimeError("joint_reflex")
+
+    def stop(self) -> None:
+        self._robot.stop()
 
 
 def main() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from harness import Cell
-
 from real_robot.daemon import Tick
 from real_robot.sim.arm import SimArm
+from real_robot.testing.still import Cell
 
 
 class SimCell(Cell):

@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 
 import envs
+from real_robot.cameras.camera import CameraSpec
+from real_robot.cameras.direct import DirectCamera
+from real_robot.cameras.synthetic import Synthetic
+from real_robot.contract import contract_of
 from robo_offline.errors import UserError
 
 
@@ -77,3 +81,18 @@ def test_a_training_runs_on_a_robot_as_it_runs_in_simulation(tmp_path):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert any("intervention" in key for row in rows for key in row)
     assert json.loads((run / "summary.json").read_text())["finished"] == ["online"]
+
+
+def camera(clock):
+    return DirectCamera(Synthetic(CameraSpec("wrist", 40, 32, rate_hz=40.0), clock), clock)
+
+
+def test_a_camera_is_a_leaf_of_what_the_robot_shows():
+    cameras = {"wrist": {"_target_": f"{__name__}.camera", "_partial_": True}}
+    env = envs.make("robot/rehearsal", horizon=5, cameras=cameras)
+    first, _ = env.reset(seed=0)
+    then = env.step(np.zeros(4))[0]
+    assert env.observation_space.contains(first) and first["wrist"].shape == (3, 32, 40)
+    assert (first["wrist"] != then["wrist"]).any()  # it goes with the rehearsal's clock
+    assert [seen.name for seen in contract_of(env.unwrapped).cameras] == ["wrist"]
+    env.close()

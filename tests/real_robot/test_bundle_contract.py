@@ -142,3 +142,19 @@ SENSELESS = {
 def test_a_contract_without_sense_cannot_be_made(name):
     with pytest.raises(BundleRefused, match="makes no sense"):
         SENSELESS[name](seeing())
+
+
+def test_a_robot_shows_single_images_to_a_policy_that_looks_at_several():
+    robot = seeing()
+    policy = with_leaf(robot, 2, frames=3)
+    assert policy.differences(robot) == []
+    seen = policy.stacked().observation[2]
+    assert (seen.shape, seen.frames, seen.size) == ((9, 4, 5), 1, 180)
+    assert policy.stacked().cameras[0].channels == "RGBRGBRGB"
+    assert robot.stacked() == robot
+
+
+@pytest.mark.parametrize(("index", "frames"), [(0, 2), (2, 0), (2, -1), (2, 65)])
+def test_frames_are_a_number_of_images(index, frames):
+    with pytest.raises(BundleRefused, match="makes no sense"):
+        with_leaf(seeing(), index, frames=frames)

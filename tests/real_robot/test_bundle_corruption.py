@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-from pathlib import Path
 
 import bundles
 import numpy as np
@@ -16,50 +14,18 @@ from hypothesis import strategies as st
 
 from real_robot.runtime import BundleRefused, load_bundle, signature
 from real_robot.runtime.bundle import ACTION
-from real_robot.runtime.manifest import FILES, GRAPH, MANIFEST, PROBE, SIGNATURE, WEIGHTS
-
-EVERY = (*FILES, MANIFEST, SIGNATURE)
-
-
-def truncated(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def lengthened(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"\0")
-
-
-def flipped(path: Path) -> None:
-    raw = bytearray(path.read_bytes())
-    raw[len(raw) // 2] ^= 1
-    path.write_bytes(raw)
-
-
-def missing(path: Path) -> None:
-    path.unlink()
-
-
-def a_link(path: Path) -> None:
-    elsewhere = path.parent.parent / f"real-{path.name}"
-    path.rename(elsewhere)
-    path.symlink_to(elsewhere)
-
-
-def a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def a_pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-DAMAGE = (truncated, emptied, lengthened, flipped, missing, a_link, a_folder, a_pipe)
+from real_robot.runtime.manifest import FILES, FORMAT, GRAPH, MANIFEST, PROBE, SIGNATURE, WEIGHTS
+from real_robot.testing.damage import (
+    DAMAGE,
+    EVERY,
+    FORGED,
+    edit,
+    flip,
+    forge,
+    forge_tensors,
+    wild,
+    without_one,
+)
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
@@ -82,9 +48,7 @@ def test_a_damaged_file_is_refused_at_loading_and_at_a_swap(tmp_path, name, dama
 def test_no_single_bit_of_a_signed_bundle_can_be_turned(tmp_path_factory, data):
     folder = bundles.place(bundles.ROOT, tmp_path_factory.mktemp("bits") / "root")
     path = folder / data.draw(st.sampled_from(EVERY))
-    raw = bytearray(path.read_bytes())
-    raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    path.write_bytes(raw)
+    flip(path, data.draw(st.integers(0, path.stat().st_size - 1)), data.draw(st.integers(0, 7)))
     with pytest.raises(BundleRefused):
         load_bundle(folder, bundles.keys()[1])
 
@@ -105,50 +69,10 @@ def test_no_folder_and_no_bundle_are_refused(tmp_path):
 # -- somebody who can write the files and their hashes, but holds no key -----------------------
 
 
-def nan(tensors):
-    tensors["algo.actor.net.0.weight"][0, 0] = np.nan
-
-
-def infinite(tensors):
-    tensors["algo.actor.net.0.bias"][0, 0] = -np.inf
-
-
-def reshaped(tensors):
-    tensors["algo.actor.net.0.weight"] = tensors["algo.actor.net.0.weight"].T.copy()
-
-
-def retyped(tensors):
-    tensors["algo.actor.net.0.bias"] = tensors["algo.actor.net.0.bias"].astype(np.float64)
-
-
-def without_one(tensors):
-    del tensors["algo.actor.net.0.bias"]
-
-
-def with_one_more(tensors):
-    tensors["algo.actor.net.9.bias"] = np.zeros(3, np.float32)
-
-
-def nudged(tensors):
-    tensors["algo.actor.net.2.bias"][0, 0] += 1e-3
-
-
-def wild(tensors):
-    tensors["algo.actor.net.2.weight"] *= 10
-
-
-def reaching_further(tensors):
-    tensors["algo.action_range.scale"] *= 2
-
-
-FORGED = (nan, infinite, reshaped, retyped, without_one, with_one_more, nudged, wild)
-FORGED += (reaching_further,)
-
-
 @pytest.mark.parametrize("forgery", FORGED, ids=lambda forgery: forgery.__name__)
 def test_forged_weights_are_refused_although_their_hash_fits(tmp_path, forgery):
     folder = bundles.place(bundles.NEXT, tmp_path / "next")
-    bundles.forge_tensors(folder, WEIGHTS, forgery)
+    forge_tensors(folder, WEIGHTS, forgery)
     with pytest.raises(BundleRefused):
         load_bundle(folder)
     policy = load_bundle(bundles.place(bundles.ROOT, tmp_path / "root"))
@@ -165,7 +89,7 @@ def test_a_file_of_another_bundle_is_refused_although_its_hash_fits(tmp_path, na
     if raw == (folder / name).read_bytes():  # the same graph: nothing was exchanged
         assert name == GRAPH
         return
-    bundles.forge(folder, name, raw)
+    forge(folder, name, raw)
     with pytest.raises(BundleRefused, match="probe does not come out"):
         load_bundle(folder)
 
@@ -182,7 +106,7 @@ def test_a_file_of_another_bundle_is_refused_although_its_hash_fits(tmp_path, na
 )
 def test_a_forged_probe_is_refused(tmp_path, change):
     folder = bundles.place(bundles.ROOT, tmp_path / "root")
-    bundles.forge_tensors(folder, PROBE, change)
+    forge_tensors(folder, PROBE, change)
     with pytest.raises(BundleRefused):
         load_bundle(folder)
 
@@ -190,7 +114,7 @@ def test_a_forged_probe_is_refused(tmp_path, change):
 @pytest.mark.parametrize("raw", [b"", b"\0" * 64, b"not a graph"])
 def test_a_forged_graph_is_refused(tmp_path, raw):
     folder = bundles.place(bundles.ROOT, tmp_path / "root")
-    bundles.forge(folder, GRAPH, raw)
+    forge(folder, GRAPH, raw)
     with pytest.raises(BundleRefused):
         load_bundle(folder)
 
@@ -198,12 +122,12 @@ def test_a_forged_graph_is_refused(tmp_path, raw):
 def test_a_graph_finds_no_weights_but_those_it_is_given(tmp_path, monkeypatch):
     folder = bundles.place(bundles.ROOT, tmp_path / "root")
     monkeypatch.chdir(bundles.place(bundles.OTHER, tmp_path / "other"))  # whose weights lie here
-    bundles.forge_tensors(folder, WEIGHTS, without_one)
+    forge_tensors(folder, WEIGHTS, without_one)
 
     def change(data):
         del data["weights"]["algo.actor.net.0.bias"]
 
-    bundles.edit(folder, change)
+    edit(folder, change)
     with pytest.raises(BundleRefused, match="ONNX Runtime does not take"):
         load_bundle(folder)
 
@@ -211,7 +135,7 @@ def test_a_graph_finds_no_weights_but_those_it_is_given(tmp_path, monkeypatch):
 @pytest.mark.parametrize("raw", [b"", b"\xff" * 9, b"\x08" + b"\0" * 7 + b"{}      ", b"{}"])
 def test_bytes_that_are_no_tensors_are_refused(tmp_path, raw):
     folder = bundles.place(bundles.ROOT, tmp_path / "root")
-    bundles.forge(folder, WEIGHTS, raw)
+    forge(folder, WEIGHTS, raw)
     with pytest.raises(BundleRefused):
         load_bundle(folder)
 
@@ -321,7 +245,7 @@ def other_bounds(data):
 def test_a_successor_with_another_contract_is_refused(tmp_path, change):
     policy = load_bundle(bundles.place(bundles.ROOT, tmp_path / "root"))
     folder = bundles.place(bundles.NEXT, tmp_path / "next")
-    bundles.edit(folder, change)
+    edit(folder, change)
     report = policy.swap(folder)
     assert not report.committed and "contract" in report.reason
 
@@ -331,7 +255,7 @@ def test_no_action_comes_from_mixed_weights_while_others_are_swapped_in(tmp_path
     seen = bundles.observation()
     expected = [load_bundle(folder).act(seen).actions for folder in folders]
     broken = bundles.place(bundles.AFTER, tmp_path / "broken")
-    bundles.forge_tensors(broken, WEIGHTS, wild)
+    forge_tensors(broken, WEIGHTS, wild)
     policy, chunks, over = load_bundle(folders[0]), [], threading.Event()
 
     def act() -> None:
@@ -357,5 +281,5 @@ def test_the_corpus_begins_with_bundles_that_load(tmp_path):
     for name in (bundles.ROOT, bundles.NEXT, bundles.AFTER, bundles.OTHER):
         folder = bundles.place(name, tmp_path / name)
         load_bundle(folder, bundles.keys()[1])
-        assert json.loads((folder / MANIFEST).read_text())["format"] == 1
+        assert json.loads((folder / MANIFEST).read_text())["format"] == FORMAT
         assert safetensors.numpy.load((folder / PROBE).read_bytes())[ACTION].shape == (64, 3, 2)

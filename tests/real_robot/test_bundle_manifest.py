@@ -162,7 +162,7 @@ def test_json_that_is_not_strict_is_refused(raw, name):
 
 SENSELESS = {
     "a stale format": (("format",), 0),
-    "a format of the future": (("format",), 2),
+    "a format of the future": (("format",), 3),
     "a file outside": (("files",), {"../policy.onnx": {"sha256": "a" * 64, "size": 1}}),
     "a hash that is none": (("files", "policy.onnx", "sha256"), "A" * 64),
     "an endless file": (("files", "policy.onnx", "size"), 2**40),

@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from harness import OPERATOR, POLICY, TELEOP, VIEWER, Cell
 
 from real_robot.clock import ns
 from real_robot.driver import DriverLost, DriverState
 from real_robot.machine import State
 from real_robot.messages import Source, pack
+from real_robot.testing.still import OPERATOR, POLICY, TELEOP, VIEWER, Cell
 from real_robot.verdict import REFUSING, Reason
 
 AWAY = np.array([0.2, 0.1, 0.0, 0.1, 0.0, 0.0, 0.1])

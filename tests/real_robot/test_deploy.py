@@ -34,8 +34,15 @@ class Policy:
         self.function, self.name, self.chunk = act, name, chunk
         self.calls = 0
 
+    def begin(self):
+        self.seen = []  # observations of this episode
+
+    def see(self, observation):
+        self.seen.append(observation)
+
     def act(self, observation, *, deadline_ns=None):
         assert set(observation) == {"observation"}
+        self.see(observation)
         self.calls += 1
         actions = np.atleast_2d(self.function(observation["observation"]))
         return ActionChunk(actions, 0, self.name)
@@ -177,6 +184,19 @@ def test_where_the_data_never_was_the_arm_holds():
     deployment.run(1)
     assert deployment.outcomes[0].held == 20 and policy.calls == 0
     assert np.ptp([c.q for _, c in arm.sent[-100:]], axis=0).max() < 1e-6
+
+
+def test_a_policy_is_shown_every_step_of_its_episode_whoever_acts():
+    for gate in (Never(), Always()):
+        env, *_, task = make(horizon=20)
+        policy = good(env, task)
+        Deployment(env, policy, FULL, gate=gate).run(1)
+        steps = len(policy.seen)
+        assert steps == 20 if isinstance(gate, Always) else 0 < steps <= 20
+    env, *_ = make(horizon=20)
+    chunked = Policy(env, lambda _: np.zeros((4, 8)))
+    Deployment(env, chunked, FULL, gate=Never()).run(2)
+    assert len(chunked.seen) == 20 and chunked.calls < 40
 
 
 def test_a_stage_that_moves_wants_to_know_what_is_unusual():

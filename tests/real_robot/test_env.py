@@ -2,6 +2,11 @@ import numpy as np
 import pytest
 
 from real_robot.actions import JointDelta, PoseDelta
+from real_robot.cameras.camera import CameraSpec
+from real_robot.cameras.direct import DirectCamera
+from real_robot.cameras.faulty import Faulty, Plan
+from real_robot.cameras.synthetic import Synthetic
+from real_robot.clock import ns
 from real_robot.daemon import Daemon
 from real_robot.descriptor import load
 from real_robot.drivers.arithmetic import ArithmeticArm
@@ -18,10 +23,12 @@ from robo_offline.errors import UserError
 
 ROBOT = load("sim")
 REACH = {"low_m": (0.3, -0.1, 0.45), "high_m": (0.4, 0.1, 0.55)}
+CAMERA = CameraSpec("front", width=64, height=48, rate_hz=30.0)
+SPAN = (ns(0.2), ns(9))
 
 
-def make(actions=None, **options):
-    clock = Lockstep()
+def make(actions=None, clock=None, **options):
+    clock = clock or Lockstep()
     arm = ArithmeticArm(ROBOT, clock)
     clock.serve(Daemon(arm, clock, watched=False, attended=False))
     task = Reach(**REACH)
@@ -75,6 +82,24 @@ def test_a_safety_stop_truncates_even_where_the_goal_is_reached(late):
     _, _, terminated, truncated, info = env.step(np.zeros(8))
     assert (terminated, truncated, info["success"]) == (False, True, False)
     assert "test" in info["stop"]
+
+
+@pytest.mark.parametrize("plan", [{"freeze": [SPAN]}, {"black": [SPAN]}, {"death_ns": SPAN[0]}])
+def test_a_camera_without_a_recent_picture_truncates_and_the_arm_holds(plan):
+    clock = Lockstep()
+    source = Faulty(Synthetic(CAMERA, clock), Plan(**plan), clock)
+    camera = DirectCamera(source, clock)
+    env, clock, *_ = make(clock=clock, cameras={"front": camera})
+    camera.open()
+    env.reset(seed=0)
+    for _ in range(12):
+        observation, _, terminated, truncated, info = env.step(np.full(8, 0.1))
+        if truncated:
+            break
+    assert truncated and not terminated and "front" in info["stop"]
+    assert observation in env.observation_space
+    clock.tick()
+    assert clock.daemon.machine.state is State.HOLD
 
 
 def test_success_at_the_time_limit_terminates():

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from harness import OPERATOR, Cell
 
 from real_robot.clock import ns
 from real_robot.driver import DriverCommand, DriverState
@@ -17,6 +16,7 @@ from real_robot.drivers.fault import (
     wrong,
 )
 from real_robot.machine import State
+from real_robot.testing.still import OPERATOR, Cell
 
 AWAY = np.array([0.2, 0.1, 0.0, 0.1, 0.0, 0.0, 0.1])
 NAN, INF = np.full(7, np.nan), np.array([0, 0, 0, 0, 0, 0, np.inf])
@@ -74,9 +74,11 @@ def test_an_arm_that_answers_nothing_at_all_does_not_end_the_daemon():
     fail(found, no_answer(*times(found, 0.5)))
     found.run(0.4)
     assert found.daemon.machine.state is State.FAULT
-    assert found.daemon.counts["protective stop not answered"] == 1
+    assert found.daemon.counts["protective stop not answered"] == 4  # asked again and again
+    assert not found.arm.stops
     found.arm.dq[:] = 0  # its own watchdog has stopped it
     found.run(0.2)  # it answers again
+    assert [how for _, how in found.arm.stops] == ["protective"]  # and was stopped, once
     assert found.ask(OPERATOR, "reset", stop_id=1)["ok"]
     found.run(0.02)
     assert found.daemon.machine.state is State.IDLE

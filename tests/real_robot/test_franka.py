@@ -4,17 +4,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from driven import Driven, patient, stands
 
 from real_robot.descriptor import load
 from real_robot.driver import DriverCommand, DriverLost
 from real_robot.drivers.franka import Driver, emergency_stop, judged
 from real_robot.drivers.franka_hand import Hand
 from real_robot.kinematics import Chain
+from real_robot.testing.driven import Driven, patient, stands
+from real_robot.testing.franka_sim import Reflexive
 from robo_offline.errors import UserError
 
 ROBOT = load("franka")
@@ -255,43 +255,17 @@ def test_a_hand_that_is_busy_does_what_is_wished_for_when_it_has_ended():
 
 
 def test_a_reflex_is_a_fault_until_the_operator_acknowledges_it(driver):
-    recovered = []
-
-    class Reflexive:
-        """The arm after a reflex, which the simulation has none of."""
-
-        is_in_control = False
-
-        def __init__(self, robot):
-            self._robot = robot
-
-        @property
-        def state(self):
-            found = self._robot.state
-            mode = "Idle" if recovered else "Reflex"
-            errors = "[]" if recovered else '["joint_reflex"]'
-            values = {n: getattr(found, n) for n in ("q", "dq", "time", "O_F_ext_hat_K")}
-            return SimpleNamespace(
-                **values, robot_mode=SimpleNamespace(name=mode), current_errors=errors
-            )
-
-        def recover_from_errors(self):
-            recovered.append(time.monotonic())
-
-        def stop(self):
-            pass
-
-    driver._robot = Reflexive(driver._robot)
+    arm = driver._robot = Reflexive(driver._robot)
     until = time.monotonic() + 2.0
     while not driver.read().fault and time.monotonic() < until:
         time.sleep(TICK_S)
     assert "joint_reflex" in driver.read().fault
     time.sleep(0.3)
-    assert not recovered  # not by itself
+    assert not arm.recovered  # not by itself
     driver.clear_fault()
     assert not driver.read().fault  # no news until it is known how that ended
     time.sleep(0.3)
-    assert len(recovered) == 1 and not driver.read().fault
+    assert len(arm.recovered) == 1 and not driver.read().fault
 
 
 STREAM = """

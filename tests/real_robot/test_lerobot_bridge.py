@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import zmq
 from bridged import BEGIN, Bridged, robot
-from driven import OPERATOR, Driven, patient
 from hypothesis import given
 from hypothesis import strategies as st
 from lerobot_arm import JOINTS, Arm, Camera
@@ -22,6 +21,7 @@ from real_robot.cameras.ring import ring_path
 from real_robot.clock import MonotonicClock
 from real_robot.driver import DriverCommand, DriverLost
 from real_robot.drivers.lerobot import Driver, emergency_stop, slopes
+from real_robot.testing.driven import OPERATOR, Driven, patient
 from robo_offline.errors import UserError
 
 ROBOT = patient(robot(), state_s=0.5)

@@ -1,23 +1,19 @@
-import fcntl
 import io
 import os
-import pty
-import select
-import struct
 import subprocess
 import sys
-import termios
 import time
 
 import pytest
-from harness import Cell as Rehearsal
-from processes import Cell
 from rich.console import Console
 
 from real_robot import screen
 from real_robot.console import Operator
 from real_robot.loop import LATE_NS
 from real_robot.telling import published
+from real_robot.testing.processes import Cell
+from real_robot.testing.still import Cell as Rehearsal
+from real_robot.testing.terminal import Terminal
 
 # ---- what is shown -------------------------------------------------------------------------------
 
@@ -162,34 +158,6 @@ def test_a_terminal_that_is_gone_is_nobody_at_the_keys(operator):
 
 
 # ---- processes -----------------------------------------------------------------------------------
-
-
-class Terminal:
-    """The console in a terminal of its own."""
-
-    def __init__(self, cell, *options):
-        self.near, far = pty.openpty()
-        fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-        command = [sys.executable, "-m", "real_robot.console", f"tcp://127.0.0.1:{cell.port()}"]
-        command += ["--key", str(cell.folder / "keys" / "operator.key"), *options]
-        env = os.environ | {"TERM": "xterm"}
-        self.process = subprocess.Popen(command, stdin=far, stdout=far, stderr=far, env=env)
-        self.far = far
-        self.seen = b""
-
-    def read(self):
-        while select.select([self.near], [], [], 0)[0]:
-            self.seen += os.read(self.near, 65536)
-        return self.seen
-
-    def type(self, pressed):
-        os.write(self.near, pressed)
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        os.close(self.near)
-        os.close(self.far)
 
 
 @pytest.fixture(scope="module")

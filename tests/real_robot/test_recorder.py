@@ -8,7 +8,6 @@ import time
 
 import numpy as np
 import pytest
-from harness import POLICY, Cell
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
@@ -16,6 +15,7 @@ from real_robot.driver import DriverLost
 from real_robot.machine import State
 from real_robot.record import HEADER_BYTES, SLOT_BYTES, Layout, read
 from real_robot.recorder import Noted, Recorder, slug
+from real_robot.testing.still import POLICY, Cell
 from robo_offline.errors import UserError
 
 AWAY = np.array([0.2, 0.1, 0.0, 0.1, 0.0, 0.0, 0.1])

@@ -2,23 +2,16 @@
 
 from collections import Counter, deque
 from dataclasses import fields, is_dataclass, replace
-from itertools import count
 
 import msgpack
 import numpy as np
 import pytest
 
-from real_robot.clock import VirtualClock, ns
 from real_robot.daemon import Daemon
-from real_robot.descriptor import load
-from real_robot.drivers.arithmetic import ArithmeticArm
-from real_robot.drivers.fault import Faulty, frozen, no_answer, stuck, touched, wrong
 from real_robot.drivers.replay import difference, rerun
 from real_robot.machine import State
-from real_robot.record import read
-from real_robot.recorder import Noted, Recorder
 from real_robot.snapshot import restore, snapshot
-from real_robot.testing.fuzz import Wild, confined
+from real_robot.testing.flight import Flight
 from real_robot.verdict import REFUSING
 
 TICKS = 1000
@@ -26,57 +19,13 @@ TICKS = 1000
 BUILT = {"robot", "driver", "clock", "hash", "chain", "motion"}
 
 
-def faults(random, clock, robot):
-    """Something goes wrong three times a second, each time in another way."""
-    dof, first = robot.dof, clock.now_ns()
-    for k, moment in enumerate(np.arange(0.3, TICKS * robot.tick_ns / 1e9, 0.3)):
-        begin = first + ns(moment + random.uniform(0, 0.1))
-        end = begin + ns(random.uniform(0.004, 0.1))
-        kinds = [
-            no_answer(begin, end),
-            stuck(begin, end + ns(0.3), 0, 2),
-            wrong(begin, end, q=np.full(dof, np.nan)),
-            no_answer(begin, end, "write"),
-            wrong(begin, end, estop=True),
-            touched(begin, end, [60, 0, 0, 0, 0, 0]),
-            no_answer(begin, end + ns(0.2), "clear_fault", "controlled_stop"),
-            wrong(begin, end, dq=np.zeros(dof - 1)),
-            frozen(begin, end),
-            wrong(begin, end, fault="joint 3: communication"),
-        ]
-        yield kinds[k % len(kinds)]
-
-
 class Episode:
-    """A wild one, recorded as robotd records it."""
+    """A wild one that is over."""
 
     def __init__(self, tmp_path, name="sim", seed=0, ticks=TICKS):
-        random = np.random.default_rng(seed)
-        self.robot = confined(load(name), random)
-        self.clock = VirtualClock(ns(1000.0))
-        arm = ArithmeticArm(self.robot, self.clock, follows=0.7)
-        faulty = Faulty(arm, self.clock, list(faults(random, self.clock, self.robot)))
-        noted, numbers = Noted(faulty), count(int(random.integers(1, 2**60)))
-        self.daemon = Daemon(noted, self.clock, draw=lambda: next(numbers))
-        recorder = Recorder(tmp_path / "ring", tmp_path, self.robot.timing.servo_hz, snapshot)
-        self.daemon.connect(1.0)
-        wild = Wild(self.daemon, random, spite=0.05)
-        for _ in range(ticks):
-            late = int(random.exponential(ns(0.001)))
-            self.clock.advance(self.robot.tick_ns + late)
-            noted.begin()
-            if random.random() < 0.98:
-                self.watcher_ns = self.clock.now_ns() - int(random.integers(ns(0.02)))
-            self.daemon.beat(self.watcher_ns)
-            stops = ["robotd was asked to end"] if random.random() < 0.001 else []
-            for reason in stops:
-                self.daemon.stop(reason)
-            tick = self.daemon.tick(wild.inbox(), late)
-            said = {"measured": noted.measured, "lost": noted.lost, "stops": stops}
-            recorder.write(self.daemon, tick, said | {"watcher_ns": self.watcher_ns})
-            arm.fault = "" if tick.state.latched else arm.fault
-        self.record = read(tmp_path / "ring")
-        recorder.close()
+        flight = Flight(tmp_path, name, seed)
+        self.record, self.daemon = flight.fly(ticks), flight.daemon
+        flight.close()
 
     def later(self, frame):
         return [tick for tick in self.record.ticks if tick.number > frame.after]
@@ -114,7 +63,7 @@ def test_another_robot_is_decided_again_as_well(tmp_path):
 
 def test_a_record_that_was_changed_is_found_out(episode):
     frame = episode.record.snapshots[0]
-    ticks = episode.later(frame)[:200]
+    ticks = episode.later(frame)
     moving = next(i for i, tick in enumerate(ticks) if tick.sent is not None and tick.sent.dq.any())
     setpoint = ticks[moving].setpoint
     nudged = replace(setpoint, q=np.nextafter(setpoint.q, np.inf))

@@ -8,8 +8,6 @@ import time
 from collections import Counter
 
 import pytest
-from harness import Cell as Rehearsal
-from processes import Cell
 
 from real_robot import robotd
 from real_robot.clock import VirtualClock, ns
@@ -19,6 +17,8 @@ from real_robot.loop import Loop
 from real_robot.machine import State
 from real_robot.record import read
 from real_robot.recorder import Noted
+from real_robot.testing.processes import Cell
+from real_robot.testing.still import Cell as Rehearsal
 from real_robot.watch import LIMIT_S
 from robo_offline.errors import UserError
 

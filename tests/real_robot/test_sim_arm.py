@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from harness import OPERATOR
 from simulated import SimCell
 
 from envs.graphics import mujoco
@@ -18,6 +17,7 @@ from real_robot.messages import Mode
 from real_robot.sim import models
 from real_robot.sim.arm import SimArm
 from real_robot.sim.line import Trouble
+from real_robot.testing.still import OPERATOR
 from real_robot.verdict import REFUSING
 
 AWAY = np.array([0.2, 0.15, -0.2, 0.1, 0.2, -0.1, 0.3])

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from harness import POLICY
 from simulated import SimCell
 
 from envs.experts import LiftExpert
@@ -15,6 +14,7 @@ from real_robot.messages import Mode
 from real_robot.osc_action import OscPose, pose_target
 from real_robot.sim.arm import SimArm
 from real_robot.telling import published
+from real_robot.testing.still import POLICY
 
 pytest.importorskip("robosuite")
 

@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from harness import Cell
 
 from real_robot.clock import ns
 from real_robot.descriptor import Box, load, with_limits
 from real_robot.kinematics import quaternion
 from real_robot.messages import Mode
 from real_robot.safety.stages import STAGES, Situation, judge
+from real_robot.testing.still import Cell
 from real_robot.verdict import REFUSING, Reason
 
 HOUR = 3600.0

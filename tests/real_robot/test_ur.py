@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from driven import OPERATOR, Driven, patient, stands
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from real_robot.driver import DriverCommand, DriverLost
 from real_robot.drivers.ur import Driver, emergency_stop, judged
 from real_robot.drivers.ur_process import Sample
 from real_robot.kinematics import Chain
+from real_robot.testing.driven import OPERATOR, Driven, patient, stands
 from real_robot.testing.fake_ur import FakeUR
 from robo_offline.errors import UserError
 

@@ -3,12 +3,12 @@ import time
 from dataclasses import replace
 
 import pytest
-from processes import Cell
 
 from real_robot import watch
 from real_robot.clock import ns
 from real_robot.descriptor import load
 from real_robot.driver import DriverLost
+from real_robot.testing.processes import Cell
 from real_robot.watch import LIMIT_S, LOOKED_S, REPEATED_S, Guard, Heartbeats
 from robo_offline.errors import UserError
 

@@ -1,19 +1,19 @@
 import pickle
-import socket
 import threading
 import time
 
 import pytest
 import zmq
-from harness import Cell
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from serving import client, make_keys, server, serving
 
 from real_robot import keys
 from real_robot.client import OPERATOR, REQUESTS, STATE, beside, host_port
 from real_robot.link import StaleState
 from real_robot.messages import MAX_BYTES
+from real_robot.testing.serving import client, make_keys, server, serving
+from real_robot.testing.still import Cell
+from real_robot.testing.tap import Tap
 from real_robot.wire import FRAMES_PER_TICK, MESSAGES_PER_TICK, NoAnswer
 from robo_offline.errors import UserError
 
@@ -115,47 +115,14 @@ def test_a_revoked_key_loses_its_service_at_once_and_nobody_else_does(tmp_path):
 
 
 def test_packets_that_were_captured_are_worth_nothing_a_second_time(folder, robot):
-    # A wire tap: everything that the policy sends is kept, then sent again by somebody else.
-    host, port = host_port(robot.server.address)
-    taken = bytearray()
-    tap = socket.create_server(("127.0.0.1", 0))
-
-    def copy(source, sink, keep):
-        try:
-            while data := source.recv(65536):
-                if keep:
-                    taken.extend(data)
-                sink.sendall(data)
-        except OSError:
-            pass
-
-    def listen():
-        near, _ = tap.accept()
-        far = socket.create_connection((host, port))
-        back = threading.Thread(target=copy, args=(far, near, False))
-        back.start()
-        copy(near, far, True)
-        far.shutdown(socket.SHUT_RDWR)
-        back.join()
-        near.close()
-        far.close()
-
-    thread = threading.Thread(target=listen)
-    thread.start()
-    with client(folder, f"tcp://127.0.0.1:{tap.getsockname()[1]}") as policy:
+    with (
+        Tap(*host_port(robot.server.address)) as tap,
+        client(folder, tap.address) as policy,
+    ):
         assert policy.request({"type": "stop"}, 5)["ok"]
-    thread.join()
-    tap.close()
-    assert len(robot.received) == 1 and len(taken) > 300
+    assert len(robot.received) == 1 and len(tap.taken) > 300
     for _ in range(3):
-        with socket.create_connection((host, port)) as again:
-            again.settimeout(0.2)
-            try:
-                again.sendall(taken)
-                while again.recv(65536):
-                    pass
-            except OSError:
-                pass
+        tap.again()
     with client(folder, robot.server.address) as policy:
         assert policy.request({"type": "status"}, 5)["ok"]
     assert len(robot.received) == 2

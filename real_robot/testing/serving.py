@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from real_robot import keys
 from real_robot.daemon import Judgement
@@ -67,7 +69,7 @@ class Serving:
 
 
 @contextmanager
-def serving(folder: Path, **options):
+def serving(folder: Path, **options: Any) -> Iterator[Serving]:
     found = Serving(folder, **options)
     try:
         yield found

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from real_robot.clock import MonotonicClock, ns
 from real_robot.daemon import Daemon, Tick
 from real_robot.descriptor import RobotDescriptor
-from real_robot.messages import Command, Mode, Source, pack
+from real_robot.driver import DriverState, RobotDriver
+from real_robot.messages import Command, Mode, Source, pack, unpack
 from real_robot.requests import Peer, Role
 
 OPERATOR, POLICY = Peer("operator", Role.OPERATOR), Peer("policy", Role.POLICY)
 COMMAND_S = 0.05
 
 
-def patient(robot: RobotDescriptor, state_s: float = 0.15, following_rad: float = 0.3):
+def patient(
+    robot: RobotDescriptor, state_s: float = 0.15, following_rad: float = 0.3
+) -> RobotDescriptor:
     """Return the robot with times that a machine busy with other work can keep."""
     timing = replace(robot.timing, state_timeout_s=state_s, command_timeout_s=1.0, lease_s=2.0)
-    timing = replace(timing, observation_max_age_s=1.0)
+    timing = replace(timing, observation_max_age_s=1.0, operator_timeout_s=3.0)
     limits = replace(robot.limits, following_max_rad=following_rad)
     return replace(robot, timing=timing, limits=limits)
 
@@ -30,7 +34,7 @@ def patient(robot: RobotDescriptor, state_s: float = 0.15, following_rad: float 
 class Driven:
     """Everything of a robot but its sockets, in real time."""
 
-    def __init__(self, driver):
+    def __init__(self, driver: RobotDriver):
         self.clock = MonotonicClock()
         self.daemon = Daemon(driver, self.clock, watched=False, attended=False)
         self.daemon.connect(10.0)
@@ -59,10 +63,20 @@ class Driven:
             self.turn()
         return passed
 
+    @property
+    def q(self) -> np.ndarray:
+        """Where the arm is (dof,)."""
+        assert self.daemon.measured is not None
+        return self.daemon.measured.q
+
+    def fails(self) -> bool:
+        """Say whether the daemon is in its fault."""
+        return self.state() == "fault"
+
     def state(self) -> str:
         return self.daemon.machine.state.value
 
-    def ask(self, who: Peer, type: str, **fields) -> dict:
+    def ask(self, who: Peer, type: str, **fields: Any) -> dict:
         """Say one thing; return the reply."""
         self.said.append((who, {"type": type, **fields}))
         return self.turn().judgements[-1].reply
@@ -79,7 +93,9 @@ class Driven:
     def reset(self) -> dict:
         return self.ask(OPERATOR, "reset", stop_id=self.daemon.machine.stop_id)
 
-    def follow(self, target, seconds: float, until: Callable[[], bool] = lambda: False) -> float:
+    def follow(
+        self, target: Any, seconds: float, until: Callable[[], bool] = lambda: False
+    ) -> float:
         """Command a joint target at 20 Hz for so long, or until something is so."""
 
         def step() -> bool:
@@ -98,12 +114,10 @@ class Driven:
             t_rel_ns=(0,), valid_ns=ns(1.0), speed_scale=0.5, policy="test",
             descriptor=self.daemon.hash,
         )  # fmt: skip
-        from msgpack import unpackb
-
-        return unpackb(command.encode())
+        return unpack(command.encode())
 
 
-def stands(states, seconds: float = 0.0) -> bool:
+def stands(states: Sequence[DriverState]) -> bool:
     """Say whether the joints of these states stay where they are, to a thousandth of a radian."""
     rows = np.stack([state.q for state in states])
     return all(np.abs(b - a).max() < 1e-3 for a, b in pairwise(rows)) and bool(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import numpy as np
 
 from real_robot.clock import VirtualClock, ns
 from real_robot.daemon import Daemon, Tick
 from real_robot.descriptor import RobotDescriptor, load
+from real_robot.driver import RobotDriver
 from real_robot.drivers.arithmetic import ArithmeticArm
 from real_robot.messages import Command, Mode, Source, pack
 from real_robot.requests import Peer, Role
+from real_robot.verdict import Reason
 
 OPERATOR, POLICY = Peer("operator", Role.OPERATOR), Peer("policy", Role.POLICY)
 TELEOP, VIEWER = Peer("teleop", Role.TELEOP), Peer("viewer", Role.VIEWER)
@@ -20,25 +24,34 @@ TELEOP, VIEWER = Peer("teleop", Role.TELEOP), Peer("viewer", Role.VIEWER)
 class Cell:
     """Everything of a robot but its sockets."""
 
-    def __init__(self, robot: RobotDescriptor | str = "sim", driver=None, **daemon):
+    def __init__(
+        self,
+        robot: RobotDescriptor | str = "sim",
+        driver: Callable[[ArithmeticArm], RobotDriver] | None = None,
+        **daemon: Any,
+    ):
         self.robot = load(robot) if isinstance(robot, str) else robot
         self.clock = VirtualClock(ns(100.0))
         self.arm = ArithmeticArm(self.robot, self.clock)
         numbers = count(7)
-        options = {"watched": False, "attended": False, "draw": lambda: next(numbers)} | daemon
+        options: dict[str, Any] = {
+            "watched": False,
+            "attended": False,
+            "draw": lambda: next(numbers),
+        } | daemon
         self.daemon = Daemon(driver(self.arm) if driver else self.arm, self.clock, **options)
         self.daemon.connect(1.0)
         self.home = np.array(self.robot.home_rad)
         self.seq = 0
         self.lease = 0
 
-    def tick(self, *said, late_ns: int = 0) -> Tick:
+    def tick(self, *said: tuple[Peer, Any], late_ns: int = 0) -> Tick:
         """Let a tick pass; `said` are (peer, message or bytes)."""
         self.clock.advance(self.robot.tick_ns)
         inbox = [(who, m if isinstance(m, bytes) else pack(m)) for who, m in said]
         return self.daemon.tick(inbox, late_ns)
 
-    def ask(self, who: Peer, type: str, **fields) -> dict:
+    def ask(self, who: Peer, type: str, **fields: Any) -> dict:
         """Say one thing in a tick of its own; return the reply."""
         return self.tick((who, {"type": type, **fields})).judgements[0].reply
 
@@ -58,7 +71,7 @@ class Cell:
         assert reply["ok"], reply
         self.lease = reply["lease"]
 
-    def command(self, target, **changed) -> Command:
+    def command(self, target: Any, **changed: Any) -> Command:
         """Return a good command for a joint target (dof,) or targets (k, dof), newly numbered."""
         self.seq += 1
         targets = np.atleast_2d(np.asarray(target, float))
@@ -78,15 +91,15 @@ class Cell:
         }
         return Command(**{**found, **changed})
 
-    def send(self, target, who: Peer = POLICY, **changed) -> Tick:
+    def send(self, target: Any, who: Peer = POLICY, **changed: Any) -> Tick:
         """Send one command in a tick of its own."""
         return self.tick((who, self.command(target, **changed).encode()))
 
-    def reason(self, target, who: Peer = POLICY, **changed):
+    def reason(self, target: Any, who: Peer = POLICY, **changed: Any) -> Reason:
         """Send one command; return why it was refused or changed."""
         return self.send(target, who, **changed).judgements[0].reason
 
-    def drive(self, target, seconds: float) -> None:
+    def drive(self, target: Any, seconds: float) -> None:
         """Command a target at 20 Hz for a while."""
         period = round(self.robot.timing.servo_hz / 20)
         for i in range(round(seconds * self.robot.timing.servo_hz)):
