@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -44,19 +44,30 @@ class Spool:
 
     def append(self, payload: bytes) -> int:
         """Write a record to the disk, for good; return its number."""
-        if len(payload) > MAX_RECORD:
-            raise UserError(
-                "a record does not fit into the spool",
-                expected=f"at most {MAX_RECORD} bytes",
-                found=len(payload),
-            )
+        return self.extend([payload])
+
+    def extend(self, payloads: Sequence[bytes]) -> int:
+        """Write records to the disk together, for good; return the number of the last one.
+
+        What a crash cuts off are the last ones of them.
+        """
+        for payload in payloads:
+            if len(payload) > MAX_RECORD:
+                raise UserError(
+                    "a record does not fit into the spool",
+                    expected=f"at most {MAX_RECORD} bytes",
+                    found=len(payload),
+                )
         path = self._newest()
+        fresh = not path.exists()
         try:
             with path.open("ab") as file:
-                file.write(_head(self.next, payload) + payload)
+                for number, payload in enumerate(payloads, self.next):
+                    file.write(_head(number, payload) + payload)
                 file.flush()
                 os.fsync(file.fileno())
-            _sync(self.folder)
+            if fresh:
+                _sync(self.folder)
         except OSError as error:
             self.next = self._recover()  # half a record must not stand before the next one
             raise UserError(
@@ -65,7 +76,7 @@ class Spool:
                 found=error,
                 remedy="free some space: the robot must not act while nobody remembers it",
             ) from error
-        self.next += 1
+        self.next += len(payloads)
         return self.next - 1
 
     def pending(self, after: int) -> Iterator[tuple[int, bytes]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium
 import torch
@@ -22,6 +23,34 @@ from robo_offline.schema import HUMAN
 
 if TYPE_CHECKING:
     from robo_offline.phases.run import Run
+
+
+class Collecting(Protocol):
+    """A context that gives one episode at a time."""
+
+    def __enter__(self) -> Collecting: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def next(self) -> tuple[TensorDictBase, dict[str, float]]:
+        """Return the next episode as T + 1 rows, and numbers about it."""
+
+    def after_update(self) -> None:
+        """Take note that the learner has moved."""
+
+
+class Choice(Protocol):
+    """Where experience is collected: `collector=` of a configuration."""
+
+    def __call__(self, run: Run, *, random_steps: int, ahead: bool) -> Collecting: ...
+
+
+@dataclass(frozen=True)
+class Here:
+    """The choice `collector=here`: in the learner's process, or ahead in a second one."""
+
+    def __call__(self, run: Run, *, random_steps: int, ahead: bool) -> Collecting:
+        return Collector(run, random_steps=random_steps, ahead=ahead)
 
 
 class Collector:
@@ -82,6 +111,9 @@ class Collector:
         self._start()
         return self._rows(episode)
 
+    def after_update(self) -> None:
+        """An episode's weights are those that it began with."""
+
     def _start(self) -> Future:
         if self.resumed:  # this episode was under way when the run was saved
             self.policy.load_state_dict(self.resumed)
@@ -98,30 +130,34 @@ class Collector:
         self.policy.random.fill_(self.run.counters.env_step < self.random_steps)
 
     def _rows(self, td: TensorDictBase) -> tuple[TensorDictBase, dict[str, float]]:
-        """Lay an episode of T steps as T + 1 rows, the last one for its final observation."""
         expected, found = self.run.counters.episode, int(td["episode"][0])
         if found != expected:
             raise UserError("the collector skipped an episode", expected=expected, found=found)
-        after = td["next"]
-        observation = torch.cat([td["observation"], after["observation"][-1:]])
-        steps = {
-            "action": after["executed"],
-            "source": after["source"].squeeze(-1).to(torch.uint8),
-            "reward": after["reward"].squeeze(-1),
-            "terminated": after["terminated"].squeeze(-1),
-            "truncated": after["truncated"].squeeze(-1),
-            "success": after["success"].squeeze(-1),
-        }
-        padded = {key: torch.cat([v, torch.zeros_like(v[:1])]) for key, v in steps.items()}
-        rows = TensorDict({"observation": observation, **padded}, [len(td) + 1])
-        summary = {
-            "return": float(steps["reward"].sum()),
-            "length": float(len(td)),
-            "success": float(after["success"].any()),
-            "guided": float(td["guided"].float().mean()),
-            "intervention": float((steps["source"] == HUMAN).float().mean()),
-        }
-        return rows, summary
+        return rows_and_summary(td)
+
+
+def rows_and_summary(td: TensorDictBase) -> tuple[TensorDictBase, dict[str, float]]:
+    """Lay an episode of T steps as T + 1 rows, the last one for its final observation."""
+    after = td["next"]
+    observation = torch.cat([td["observation"], after["observation"][-1:]])
+    steps = {
+        "action": after["executed"],
+        "source": after["source"].squeeze(-1).to(torch.uint8),
+        "reward": after["reward"].squeeze(-1),
+        "terminated": after["terminated"].squeeze(-1),
+        "truncated": after["truncated"].squeeze(-1),
+        "success": after["success"].squeeze(-1),
+    }
+    padded = {key: torch.cat([v, torch.zeros_like(v[:1])]) for key, v in steps.items()}
+    rows = TensorDict({"observation": observation, **padded}, [len(td) + 1])
+    summary = {
+        "return": float(steps["reward"].sum()),
+        "length": float(len(td)),
+        "success": float(after["success"].any()),
+        "guided": float(td["guided"].float().mean()),
+        "intervention": float((steps["source"] == HUMAN).float().mean()),
+    }
+    return rows, summary
 
 
 def _environment(
