@@ -7,7 +7,9 @@ on it has met every limit that the robot has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,28 @@ import numpy as np
 
 from real_robot import descriptor
 from real_robot.actions import ActionMap
+from real_robot.cameras.camera import Camera
 from real_robot.client import Client
+from real_robot.clock import Clock, MonotonicClock
 from real_robot.daemon import Daemon
 from real_robot.descriptor import RobotDescriptor
-from real_robot.env import RealRobotEnv
+from real_robot.env import MOVING, RealRobotEnv
+from real_robot.episodes import Kept
 from real_robot.keys import client_key
+from real_robot.link import KEEP_S, StaleState
+from real_robot.person import Person
 from real_robot.requests import Role
-from real_robot.tasks import Reach
+from real_robot.tasks import Task
 from real_robot.testing.lockstep import Lockstep
 from robo_offline.errors import UserError
 
+STOPPING_S = 10.0  # longer than any stop takes
+ASKED_S = 0.05  # between two attempts
+ATTEMPTS = 5  # to begin an episode
 SIMULATED = ("sim",)  # drivers whose arm hurts nobody
+# Somebody beside the policy, as `real_robot.tasks.intervener.Intervener`.
+Companion = Callable[[Task, ActionMap, Clock], Person]
+Cameras = Mapping[str, Callable[[Clock], Camera]]  # by the name of their leaf
 
 
 class Attended(gymnasium.Wrapper):
@@ -40,17 +53,24 @@ class Attended(gymnasium.Wrapper):
         self.attend = attend
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Begin an episode; where a stop or silence comes in between, begin it again."""
+        for _ in range(ATTEMPTS - 1):
+            with contextlib.suppress(UserError, StaleState):
+                self.attend()
+                return self.env.reset(seed=seed, options=options)
         self.attend()
         return self.env.reset(seed=seed, options=options)
 
 
 def rehearsal(
     robot: str,
-    task: Reach,
+    task: Task,
     actions: Callable[[RobotDescriptor], ActionMap],
     keys: Sequence[str],
     rate_hz: float,
     horizon: int,
+    person: Companion | None = None,
+    cameras: Cameras | None = None,
 ) -> gymnasium.Env:
     """Build a robot that is rehearsed with, in this process."""
     from envs.graphics import mujoco
@@ -58,7 +78,7 @@ def rehearsal(
     from real_robot.sim.models import capsules
 
     known = descriptor.load(robot)
-    scene, clock = capsules(known), Lockstep()
+    scene, clock = capsules(known, **task.scene), Lockstep()
 
     def begin() -> None:
         """Take a new arm, so that an episode is a function of its seed."""
@@ -69,7 +89,9 @@ def rehearsal(
         clock.serve(Daemon(arm, clock, watched=False, attended=False))
 
     begin()
-    env = _environment(clock, known, task, actions, keys, rate_hz, horizon, clock, None)
+    env = _environment(
+        clock, known, task, actions, keys, rate_hz, horizon, person, clock, None, cameras
+    )  # fmt: skip
     return Attended(env, begin)
 
 
@@ -77,16 +99,20 @@ def connected(
     address: str,
     key: str,
     robot: str,
-    task: Reach,
+    task: Task,
     actions: Callable[[RobotDescriptor], ActionMap],
     keys: Sequence[str],
     rate_hz: float,
     horizon: int,
     operator_key: str | None,
+    person: Companion | None = None,
+    keep: str | None = None,
+    cameras: Cameras | None = None,
 ) -> gymnasium.Env:
     """Connect to a cell that runs (`robo-offline robot up`); UserError where there is none.
 
-    With an operator's key, episodes after a stop begin by themselves: simulated arms only.
+    With an operator's key, episodes after a stop begin by themselves: simulated arms only. With a
+    folder to `keep`, every episode is stored there for `robo-offline data import`.
     """
     known = descriptor.load(robot)
     if operator_key and known.driver not in SIMULATED:
@@ -96,7 +122,11 @@ def connected(
             remedy="leave env.operator_key away; press a at the console",
         )
     link = Client(address, client_key(Path(key)))
-    env = _environment(link, known, task, actions, keys, rate_hz, horizon, None, 0.04)
+    clock = MonotonicClock()
+    real = _environment(
+        link, known, task, actions, keys, rate_hz, horizon, person, clock, KEEP_S, cameras
+    )  # fmt: skip
+    env: gymnasium.Env = Kept(real, Path(keep)) if keep else real
     if not operator_key:
         return env
     operator = client_key(Path(operator_key))
@@ -108,22 +138,30 @@ def connected(
 def _environment(
     link: Any,
     robot: RobotDescriptor,
-    task: Reach,
+    task: Task,
     actions: Callable[[RobotDescriptor], ActionMap],
     keys: Sequence[str],
     rate_hz: float,
     horizon: int,
-    clock: Any,
+    person: Companion | None,
+    clock: Clock,
     keep_s: float | None,
+    cameras: Cameras | None,
 ) -> RealRobotEnv:
+    moves = actions(robot)
+    seen = {name: camera(clock) for name, camera in (cameras or {}).items()}
+    for camera in seen.values():
+        camera.open()
     return RealRobotEnv(
         link,
         robot,
-        actions(robot),
+        moves,
         task.outcome,
         task,
         keys=keys,
+        cameras=seen,
         task={"goal": task.goal},
+        person=person(task, moves, clock) if person is not None else None,
         rate_hz=rate_hz,
         horizon=horizon,
         clock=clock,
@@ -132,13 +170,14 @@ def _environment(
 
 
 def _attend(client: Client, robot: RobotDescriptor) -> None:
-    """Acknowledge the stop that there is, and arm."""
+    """Acknowledge the stop that there is, once the arm stands, and arm."""
     with client:
-        state = client.state(1.0)
-        if state["state"] in ("stopped", "estop", "fault"):
-            client.request({"type": "reset", "stop_id": state["stop_id"]})
-            state = client.state(1.0)
-        if state["state"] in ("idle", "stopped", "fault"):
-            reply = client.request({"type": "arm", "descriptor": robot.hash})
-            if not reply["ok"]:
-                raise UserError("the robot cannot be armed", found=reply.get("why"))
+        until, why = time.monotonic() + STOPPING_S, ""
+        while (state := client.state(1.0))["state"] not in MOVING:
+            if time.monotonic() > until:
+                raise UserError("the robot cannot be armed", found=why or state["state"])
+            request: dict[str, Any] = {"type": "arm", "descriptor": robot.hash}
+            if state["state"] in ("stopped", "estop", "fault"):
+                request = {"type": "reset", "stop_id": state["stop_id"]}
+            why = client.request(request).get("why", "")
+            time.sleep(ASKED_S)

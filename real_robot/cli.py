@@ -7,8 +7,9 @@
     robo-offline robot keys new --role policy --to FOLDER
     robo-offline robot keys revoke NAME
 
-up takes robot=NAME or FILE, address=ARM, scene=capsules|robosuite/TASK, keys=FOLDER,
-bind=tcp://HOST:PORT, limits=FILE, out=FOLDER, and --plain or --no-console.
+up takes robot=NAME or FILE, address=ARM, scene=capsules|peg/X,Y,Z|robosuite/TASK,
+keys=FOLDER, bind=tcp://HOST:PORT, limits=FILE, out=FOLDER, and --plain or --no-console.
+--first schedules a simulated arm like hardware, for a machine that has other work.
 """
 
 from __future__ import annotations
@@ -42,13 +43,15 @@ def main(arguments: Sequence[str]) -> int:
 def _up(arguments: list[str]) -> int:
     from real_robot import cell
 
-    flags = {"--plain", "--no-console"}
+    flags = {"--plain", "--no-console", "--first"}
     found = _pairs(arguments, {"robot", "address", "scene", "keys", "bind", "limits", "out"}, flags)
     given: dict[str, object] = {n: found[n] for n in ("robot", "address", "bind") if n in found}
     paths = {"keys": "keys", "limits": "limits", "out": "folder"}
     given |= {field: Path(found[n]).expanduser() for n, field in paths.items() if n in found}
     if "scene" in found:
         given["scene"] = _scene(found["scene"])
+    if "--first" in arguments:
+        given["scene"] = (*given.get("scene", ()), "--first")  # type: ignore[misc]
     if "--plain" in arguments:
         given["console"] = ("--plain",)
     if "--no-console" in arguments:
@@ -114,9 +117,12 @@ def _scene(text: str) -> tuple[str, ...]:
     if text == "capsules":
         return ("--capsules",)
     kind, _, task = text.partition("/")
+    if kind == "peg" and len(hole := task.split(",")) == 3:
+        return ("--hole", *hole)
     if kind == "robosuite" and task:
         return ("--robosuite", task)
-    raise UserError("there is no such scene", expected="capsules or robosuite/TASK", found=text)
+    known = "capsules, peg/X,Y,Z or robosuite/TASK"
+    raise UserError("there is no such scene", expected=known, found=text)
 
 
 def _pairs(

@@ -8,6 +8,7 @@ certified bundle takes over.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -29,6 +30,7 @@ from robo_offline.analysis.intervals import wilson
 from robo_offline.errors import UserError
 
 LEAST = 10  # episodes before a verdict on a policy
+SLOW = 0.95  # of the nominal rate: below it an episode is flagged
 LATE_MS = (0.1, 0.5, 1, 2, 5, 10, 20, 50)  # upper ends of the tick histogram
 
 
@@ -36,6 +38,10 @@ class Acts(Protocol):
     """A bundle that acts: `real_robot.runtime.OrtPolicy`."""
 
     manifest: Any
+
+    def begin(self) -> None: ...
+
+    def see(self, observation: Any) -> None: ...
 
     def act(self, observation: Any, *, deadline_ns: int | None = None) -> ActionChunk: ...
 
@@ -84,12 +90,14 @@ class Deployment:
         stage: Stage = SHADOW,
         *,
         gate: Gate | None = None,
+        wanted: Gate | None = None,
         certified: Acts | None = None,
         floor: float | None = None,
     ):
         """Refuse what does not fit. Raises UserError with every difference.
 
-        `env` is a RealRobotEnv, or wraps one.
+        `env` is a RealRobotEnv, or wraps one. `gate` looks at observations, `wanted` at actions:
+        weights that were exchanged on the way may want what the policy never wanted before.
         """
         self.episode, env = env, env.unwrapped
         for bundle in (policy, certified):
@@ -103,7 +111,7 @@ class Deployment:
         if (certified is None) != (floor is None):
             raise UserError("a floor and a certified bundle to fall back on belong together")
         self.env: RealRobotEnv = env
-        self.policy, self.stage, self.gate = policy, stage, gate
+        self.policy, self.stage, self.gate, self.wanted = policy, stage, gate, wanted
         self.certified, self.floor = certified, floor
         self.fell_back = ""
         self.outcomes: list[Outcome] = []
@@ -136,6 +144,7 @@ class Deployment:
             "limited": sum(o.limited for o in self.outcomes),
             "rate_hz": [round(o.rate_hz, 3) for o in self.outcomes],
             "nominal_hz": self.env.rate_hz,
+            "slow": [i for i, o in enumerate(self.outcomes) if o.rate_hz < SLOW * self.env.rate_hz],
             "tick_late_ms": {f"<= {end:g}": n for end, n in zip(ends[1:], counts, strict=False)},
             "latency_ms": _percentiles(latency),
             "shadow_difference": _percentiles([x for o in self.outcomes for x in o.difference]),
@@ -155,8 +164,10 @@ class Deployment:
         env, outcome = self.env, Outcome(_weights(self.policy))
         env.speed_scale = self.stage.speed_scale
         observation, _ = self.episode.reset(seed=seed)
-        if self.gate is not None:
-            self.gate.begin()
+        self.policy.begin()
+        for gate in (self.gate, self.wanted):
+            if gate is not None:
+                gate.begin()
         queue: deque[np.ndarray] = deque()
         began = env.clock.now_ns()
         while True:
@@ -164,7 +175,7 @@ class Deployment:
             if action is None:
                 outcome.held += 1
                 action = env.actions.nothing(env.state)
-            observation, _, terminated, truncated, info = env.step(action)
+            observation, _, terminated, truncated, info = self.episode.step(action)
             outcome.steps += 1
             outcome.interventions += info["source"] == 2
             outcome.limited += bool((info["executed"] != info["requested"]).any())
@@ -183,8 +194,11 @@ class Deployment:
         vector = observation["state"] if isinstance(observation, dict) else observation
         if self.stage.gated and self.gate is not None and self.gate.fires(vector):
             queue.clear()
+            self._see(observation)
             return None
-        if not queue:
+        if queue:
+            self._see(observation)
+        else:
             began = time.perf_counter_ns()
             seen = self.env.clock.now_ns()
             try:
@@ -197,11 +211,21 @@ class Deployment:
             # where all are over the arm holds: the last one is not better than none.
             late = (self.env.clock.now_ns() - seen) // self.env.period_ns
             queue.extend(chunk[late:])
-        return queue.popleft() if queue else None
+        action = queue.popleft() if queue else None
+        if action is not None and self.wanted is not None and self.wanted.fires(action):
+            queue.clear()
+            return None
+        return action
+
+    def _see(self, observation: Any) -> None:
+        """Show the policy what it need not act on now: it may look at several images at once."""
+        with contextlib.suppress(Refused):  # it will refuse to act on it, too
+            self.policy.see(_named(observation))
 
     def _watch(self) -> Outcome:
         """Compute beside whoever commands, and compare; send nothing."""
         env, outcome = self.env, Outcome(_weights(self.policy))
+        self.policy.begin()
         began = env.clock.now_ns()
         observation = env.look()
         for _ in range(env.horizon):

@@ -8,6 +8,7 @@ and who acted: what is stored as an action is what the arm did.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 
 from real_robot.actions import ActionMap
+from real_robot.cameras.camera import StaleFrame
 from real_robot.clock import Clock, MonotonicClock, ns
 from real_robot.descriptor import RobotDescriptor
 from real_robot.link import KEEP_S, Link, Pilot, StaleState
@@ -105,11 +107,13 @@ class RealRobotEnv(gymnasium.Env):
         """Bring the robot to the start; UserError where a person has to reset it first."""
         super().reset(seed=seed)
         self.pilot.take()
+        self._next_ns = self.clock.now_ns()
         self.bring(self, self.np_random)
         self.state = self._newest()
         observation = self._observe()
         if self.person is not None:
             self.person.begin()
+        self.pilot.pause()  # a learner may come first, for seconds
         self._steps, self._next_ns = 0, self.clock.now_ns()
         self.lateness_ns = []
         return observation, {"success": False}
@@ -119,6 +123,10 @@ class RealRobotEnv(gymnasium.Env):
         asked = np.clip(np.asarray(action, np.float64), -1, 1)
         if not np.isfinite(asked).all():
             raise ValueError(f"an action is not finite: {action}")
+        if self._steps == 0:  # the arm has stood here since the reset, however long that is ago
+            with contextlib.suppress(StaleState):  # told after this step, where it is still so
+                self.state = self._newest()
+            self._next_ns = self.clock.now_ns()
         acted, human = asked, False
         if self.person is not None:
             done = self.person.act(asked, self.state)
@@ -132,12 +140,15 @@ class RealRobotEnv(gymnasium.Env):
         try:
             self.state = self._newest()
             observation = self._observe()
-        except StaleState as stale:  # a camera, or robotd itself
+        except (StaleState, StaleFrame) as stale:  # robotd itself, or a camera
             stopped, observation = str(stale), self._observe(stale=True)
         if self.state["state"] not in MOVING:
             stopped = self.state["stop_reason"] or self.state["state"]
         executed = self._executed(seq, acted, before)
         reward, success, failure = self.outcome(self.state, observation)
+        if stopped and success:
+            # Truncated it bootstraps: reward on top would add up to more than the task gives.
+            reward = 0.0
         self._steps += 1
         terminated = bool(success or failure) and not stopped
         truncated = (bool(stopped) or self._steps >= self.horizon) and not terminated

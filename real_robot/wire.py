@@ -24,6 +24,7 @@ from real_robot.clock import SECOND, Clock, MonotonicClock
 from real_robot.daemon import Judgement
 from real_robot.keys import Allowed, Pair
 from real_robot.messages import MAX_BYTES
+from real_robot.realtime import context_first
 from real_robot.requests import Peer, Role
 from robo_offline.errors import UserError
 
@@ -35,6 +36,7 @@ BYTES_PER_TICK = 6_144  # after which no more are taken: what came must fit into
 HANDSHAKES_PER_TICK = 2
 QUEUED = 64  # messages per connection; a sender that is faster waits
 BURST = 32  # messages of one key at once
+PRIORITY = 45  # of the thread that receives and sends: after the loop's
 ANYBODY, OPERATORS = "robotd", "operator"  # ZAP domains
 
 
@@ -56,7 +58,7 @@ class Server:
         self._clock = clock or MonotonicClock()
         self._budgets: dict[str, tuple[float, int]] = {}  # key -> messages left, as of when
         self._senders: list[tuple[zmq.Socket, bytes, bytes]] = []  # of the messages of this tick
-        self._context = zmq.Context()
+        self._context = context_first(PRIORITY)
         self._zap = Authenticator(self._context)
         for domain in (ANYBODY, OPERATORS):
             self._zap.configure_curve_callback(domain, self)

@@ -1,25 +1,29 @@
-"""robo-offline deploy: a bundle acts on a robot, in stages, and leaves a report.
+"""robo-offline deploy: a bundle acts on a robot, in stages, and leaves a report and the episodes.
 
 robo-offline deploy BUNDLE robot=sim --stage shadow
 robo-offline deploy BUNDLE robot=sim --stage limited --calibrate DATASET --episodes 10
 robo-offline deploy BUNDLE env=robot/rehearsal --stage full --calibrate DATASET
+
+Beside each report lie its page and a folder that `robo-offline data import` reads.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from robo_offline.config import compose
 from robo_offline.errors import UserError
 
 CELL = "env=robot/cell"
+EVERY = 2  # steps per video frame
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,8 +51,10 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("at least one episode is played", found=options.episodes)
 
     from real_robot.env import RealRobotEnv
+    from real_robot.episodes import Kept
     from real_robot.ood import Gate
     from robo_offline import build
+    from robo_offline.report import deployment as page
 
     policy = _bundle(options.bundle, options.trusted_key)
     certified = _bundle(options.certified, options.trusted_key) if options.certified else None
@@ -62,15 +68,16 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError(
                 "this environment is no robot", found=cfg.env._target_, remedy="env=robot/cell"
             )
+        path = _path(options.out)
+        episodes = path.with_suffix("") / "episodes"
         deployment = Deployment(
-            env,
+            Kept(env, episodes, OmegaConf.to_container(cfg.env, resolve=True)),  # type: ignore[arg-type]
             policy,
             STAGES[options.stage],
             gate=gate,
             certified=certified,
             floor=options.floor,
         )
-        path = _path(options.out)
         count = 0
 
         def told(outcome: Outcome) -> None:
@@ -83,11 +90,32 @@ def main(arguments: Sequence[str]) -> int:
             deployment.save(path)
 
         deployment.run(options.episodes, told)
+        video = page.film(episodes, episodes.with_suffix(".mp4"), _drawn(robot))
     report = deployment.report()
     _tell(report, path, print)
+    print(f"page: {page.write(path, episodes, video)}")
+    if any(episodes.glob("*.spool")):
+        print(f"next: robo-offline data import {path.with_suffix('')} --to NAME")
     if options.json:
         print(json.dumps(report))
     return 1 if report["fell_back"] else 0
+
+
+def _drawn(robot: Any) -> Callable[[Any], Iterable[np.ndarray]]:
+    """Return what makes images (H, W, 3) of an episode: the first camera's, or drawn."""
+
+    def draw(one: Any) -> Iterable[np.ndarray]:
+        if robot.cameras:
+            return one.observation[next(iter(robot.cameras))][::EVERY].transpose(0, 2, 3, 1)
+        from real_robot.sim.film import Film
+
+        film = Film(robot.robot, getattr(robot.bring, "scene", {}))
+        try:
+            return list(film.frames(one.joints[::EVERY]))
+        finally:
+            film.close()
+
+    return draw
 
 
 def _overrides(given: Sequence[str]) -> list[str]:

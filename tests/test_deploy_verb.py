@@ -70,3 +70,18 @@ def test_a_robot_that_is_set_up_in_another_way_is_refused(bundle, tmp_path, caps
 def test_a_bundle_that_is_none_is_refused(tmp_path, capsys):
     assert deploy(tmp_path / "nothing", tmp_path / "out", *ROBOT, code=2) is None
     assert "error:" in capsys.readouterr().err
+
+
+def test_what_was_deployed_leaves_a_page_and_the_next_data_set(bundle, tmp_path, capsys):
+    full = (*ROBOT, "env.task.near_m=2.0", "--stage", "full", "--episodes", "2")
+    report = deploy(bundle, tmp_path, *full, "--calibrate", "reach/easy-v0", "--alpha", "0.1")
+    told = capsys.readouterr().out
+    assert f"data import {tmp_path / '0000'}" in told
+    page = (tmp_path / "0000.html").read_text()
+    assert "100 %" in page and "Steps by lateness" in page
+    command = ["data", "import", str(tmp_path / "0000"), "--to", "reach/deployed-v0", "--json"]
+    assert main([*command, "--overwrite"]) == 0
+    stored = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert stored["episodes"] == 2 == stored["successes"]
+    assert stored["steps"] == sum(o["steps"] for o in report["outcomes"])
+    assert stored["environment"]["task"]["near_m"] == 2.0

@@ -15,10 +15,12 @@ import zmq
 from real_robot.descriptor import RobotDescriptor
 from real_robot.driver import DriverCommand, DriverLost, DriverState
 from real_robot.drivers.gate import Gate
+from real_robot.realtime import context_first
 from real_robot.sim import wire
 from robo_offline.errors import UserError
 
 ANSWER_S = 0.25  # longer than a simulation on a busy machine takes
+PRIORITY = 45  # of the thread that hears the arm: after robotd's loop
 QUEUED = 256  # ticks that wait for a simulation that hangs
 
 
@@ -44,7 +46,7 @@ class Driver:
         """Open the sockets and wait for a first state."""
         if self._context is not None:
             raise UserError("the simulated arm is connected already", where=self.address)
-        self._context = zmq.Context()
+        self._context = context_first(PRIORITY)
         self._states = self._context.socket(zmq.SUB)
         self._states.setsockopt(zmq.CONFLATE, 1)
         self._states.setsockopt(zmq.SUBSCRIBE, b"")

@@ -96,7 +96,7 @@ def described(value: np.ndarray) -> Tensor:
 
 
 def _check_probe(probe: Tensors, manifest: PolicyManifest) -> None:
-    contract = manifest.contract
+    contract = manifest.contract.stacked()
     rows = len(probe[ACTION]) if ACTION in probe and probe[ACTION].ndim else 0
     if not 1 <= rows <= 10_000:
         raise BundleRefused("the probe has no rows", where=PROBE, found=rows)

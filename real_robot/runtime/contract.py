@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from real_robot.runtime.refused import BundleRefused
 
@@ -49,6 +49,7 @@ class Leaf:
     high: Vector | None
     parts: tuple[Part, ...]
     normaliser: Normaliser | None
+    frames: int = 1  # images that the policy looks at, of this step and those before it
 
     @property
     def size(self) -> int:
@@ -65,11 +66,27 @@ class Leaf:
             known = bound is None or len(bound) in (1, self.size)
             _need(known, where, f"1 or {self.size} bounds", bound)
         _parts(self.parts, self.size, where)
+        several = self.dtype == IMAGES and len(self.shape) == 3
+        _need(1 <= self.frames <= (64 if several else 1), where, "frames of images", self)
         if self.normaliser is not None:
             n = self.normaliser
             sizes = (len(n.mean), len(n.std))
             _need(sizes == (self.size, self.size), where, f"{self.size} means and stds", sizes)
             _need(min(n.std) >= 0 and 0 <= n.covered <= self.size, where, "std >= 0", n.covered)
+
+    def stacked(self) -> Leaf:
+        """Return it as the graph sees it: its frames behind one another, the newest last."""
+        if self.frames == 1:
+            return self
+        n, (channels, *rest) = self.frames, self.shape
+        return replace(
+            self,
+            shape=(n * channels, *rest),
+            low=_repeated(self.low, n),
+            high=_repeated(self.high, n),
+            parts=n * self.parts,
+            frames=1,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +143,18 @@ class Contract:
         known = self.descriptor_hash is None or is_hash(self.descriptor_hash)
         _need(known, "descriptor_hash", "64 hexadecimal digits", self.descriptor_hash)
 
+    def stacked(self) -> Contract:
+        """Return what the graph sees where the robot shows one image at a time."""
+        frames = {leaf.key: leaf.frames for leaf in self.observation}
+        return replace(
+            self,
+            observation=tuple(leaf.stacked() for leaf in self.observation),
+            cameras=tuple(
+                replace(camera, channels=camera.channels * frames[camera.name])
+                for camera in self.cameras
+            ),
+        )
+
     def differences(self, robot: Contract) -> list[str]:
         """Say where a robot does not fit this policy; it may be armed only if that is empty.
 
@@ -181,6 +210,10 @@ def _compare(what: str, ours: object, theirs: object) -> list[str]:
 
 def _said(what: str, ours: object, theirs: object) -> str:
     return f"{what}: the policy has {ours}, the robot {theirs}"
+
+
+def _repeated(bound: Vector | None, times: int) -> Vector | None:
+    return bound if bound is None or len(bound) == 1 else times * bound
 
 
 def _parts(parts: tuple[Part, ...], size: int, where: str) -> None:

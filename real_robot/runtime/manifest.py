@@ -9,7 +9,7 @@ from real_robot.runtime import strict
 from real_robot.runtime.contract import Contract, is_hash
 from real_robot.runtime.refused import BundleRefused
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 WEIGHTS, GRAPH, PROBE = "weights.safetensors", "policy.onnx", "probe.safetensors"
 FILES = (WEIGHTS, GRAPH, PROBE)

@@ -12,6 +12,7 @@ import numpy as np
 
 from real_robot.runtime.bundle import ACTION, OBSERVATION, Bundle, read
 from real_robot.runtime.checks import Observation, in_time
+from real_robot.runtime.history import History
 from real_robot.runtime.manifest import GRAPH, TOLERANCE, WEIGHTS, PolicyManifest
 from real_robot.runtime.refused import BundleRefused, Refused
 from real_robot.runtime.session import Session
@@ -38,10 +39,16 @@ class SwapReport:
     seconds: float
 
 
+def opened(bundle: Bundle) -> Session:
+    """Compute a bundle by ONNX Runtime."""
+    return Session(bundle.graph, bundle.weights, bundle.manifest.contract)
+
+
 class OrtPolicy:
     """Acts by ONNX Runtime on one thread of the caller.
 
-    `act` and `swap` may be called from different threads: an action is computed by the weights of
+    `act` and `swap` may be called from different threads (`begin` and `see` belong to the one that
+    acts): an action is computed by the weights of
     one session from its beginning to its end, and a swap is the exchange of one reference.
     """
 
@@ -50,15 +57,33 @@ class OrtPolicy:
         bundle: Bundle,
         trusted_key: Path | str | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
+        open: Callable[[Bundle], Session] = opened,
     ):
-        """Start acting. Raises BundleRefused where the probe does not come out."""
+        """Start acting. Raises BundleRefused where the probe does not come out.
+
+        `open` is another way to compute a bundle; it is probed like this one, at every swap.
+        """
         self._key, self._clock, self._swapping = trusted_key, clock, threading.Lock()
-        self._live, _ = _stage(bundle)
+        self._open = open
+        self._live, _ = _stage(bundle, open)
+        self._history = History(bundle.manifest.contract)
 
     @property
     def manifest(self) -> PolicyManifest:
         """What acts now."""
         return self._live.manifest
+
+    def begin(self) -> None:
+        """Begin an episode: the images of the one before are forgotten."""
+        self._history.begin()
+
+    def see(self, observation: Observation) -> None:
+        """Take note of an observation between two decisions.
+
+        A policy that looks at several images needs one per period of its rate, be it here or in
+        `act`; others need none. Raises ObservationRefused.
+        """
+        self._history.add(observation)
 
     def act(self, observation: Observation, *, deadline_ns: int | None = None) -> ActionChunk:
         """Choose a chunk of actions for one raw observation.
@@ -69,7 +94,7 @@ class OrtPolicy:
         """
         live = self._live
         in_time(self._clock, deadline_ns)
-        actions = live.session.act(observation)
+        actions = live.session.act(self._history.add(observation))
         in_time(self._clock, deadline_ns)
         return ActionChunk(actions, live.manifest.version, live.weights)
 
@@ -84,7 +109,7 @@ class OrtPolicy:
             try:
                 bundle = read(_folder(Path(weights_path)), self._key)
                 _check_succession(self._live, bundle)
-                staged, difference = _stage(bundle)
+                staged, difference = _stage(bundle, self._open)
                 self._live = staged
             except Refused as error:
                 reason = str(error)
@@ -118,11 +143,10 @@ class _Live:
         return self.manifest.files[WEIGHTS].sha256
 
 
-def _stage(bundle: Bundle) -> tuple[_Live, float]:
+def _stage(bundle: Bundle, open: Callable[[Bundle], Session]) -> tuple[_Live, float]:
     """Make a session that has shown on the probe that it is the policy; and how exactly."""
-    manifest = bundle.manifest
-    session = Session(bundle.graph, bundle.weights, manifest.contract)
-    return _Live(session, manifest, bundle.root), probe(session, bundle)
+    session = open(bundle)
+    return _Live(session, bundle.manifest, bundle.root), probe(session, bundle)
 
 
 def probe(session: Session, bundle: Bundle) -> float:

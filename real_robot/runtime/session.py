@@ -18,11 +18,13 @@ ONNX_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
 class Session:
     """Answers observations with actions; the weights it was made with never change.
 
+    It remembers nothing: where a policy looks at several images of a camera, they come stacked.
     Weights are put in before the runtime optimises, so nothing of other weights can be folded into
     the graph; they are all of them, since the graph holds none and is given no place to look.
     """
 
     def __init__(self, graph: bytes, weights: Mapping[str, np.ndarray], contract: Contract):
+        contract = contract.stacked()
         self.contract, self.checks = contract, Checks(contract)
         # ONNX Runtime reads these arrays where they are, for as long as it lives.
         self.weights = {name: np.array(value, order="C") for name, value in weights.items()}
@@ -35,6 +37,11 @@ class Session:
         self._check_graph()
         self.outputs = [node.name for node in self.session.get_outputs()]
 
+    @property
+    def batches(self) -> bool:
+        """Whether it takes several observations at once."""
+        return bool(self.session.get_inputs()[0].shape[0] != 1)
+
     def act(self, observation: Observation) -> np.ndarray:
         """Return actions (chunk, dim) float64, finite and within the bounds, or refuse."""
         return self.checks.actions(self.batch(self.checks.feed(observation)))
@@ -42,9 +49,13 @@ class Session:
     def batch(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return actions (B, chunk, dim) float32 for arrays with a batch axis, unchecked."""
         try:
-            return self.session.run(self.outputs, feed)[0]
+            return self.compute(feed)
         except Exception as error:
             raise ActionRefused("the policy cannot be computed", found=_first(error)) from None
+
+    def compute(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Compute them; any error is `batch`'s to tell."""
+        return self.session.run(self.outputs, feed)[0]
 
     def _check_graph(self) -> None:
         """Refuse a graph whose doors are not those of the contract."""

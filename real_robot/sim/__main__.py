@@ -10,12 +10,15 @@ from pathlib import Path
 
 from real_robot.descriptor import RobotDescriptor, load
 from real_robot.drivers.sim import default_address
+from real_robot.realtime import go_first
 from real_robot.sim import models
 from real_robot.sim.arm import HOLD_AFTER_S, SimArm
 from real_robot.sim.line import Trouble
 from real_robot.sim.scene import Finger, Scene
 from real_robot.sim.server import Server, orphaned
 from robo_offline.errors import UserError
+
+PRIORITY = 40  # behind robotd's
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--capsules", action="store_true", help="from the robot's file alone")
     which.add_argument("--mjcf", type=Path, metavar="FILE", help="any model with these joints")
     which.add_argument("--robosuite", metavar="TASK", help="a robosuite task, for example Lift")
+    which.add_argument("--hole", type=float, nargs=3, metavar=("X", "Y", "Z"),
+                       help="capsules with a peg, and a plate whose hole is here, m")  # fmt: skip
     scene.add_argument("--cube", type=float, nargs=3, metavar=("X", "Y", "Z"), help="m")
     scene.add_argument("--seed", type=int, default=0, help="of the task's first episode")
     scene.add_argument("--tool", help="of --mjcf: site or body at the tool's point")
@@ -55,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--dropped", type=float, default=0.0, help="share of ticks")
     line.add_argument("--hold-after-s", type=float, default=HOLD_AFTER_S,
                       help="without a tick the arm brakes; default %(default)s")  # fmt: skip
+    found.add_argument("--first", action="store_true",
+                       help="scheduled like hardware, which shares no processor")  # fmt: skip
     found.add_argument("--parent", type=int, metavar="PID", help="end with this process")
     return found
 
@@ -75,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     parent = options.parent
     print(f"{robot.name}: simulated arm at {options.address}", flush=True)
+    if options.first:
+        print(go_first(PRIORITY), flush=True)
     server.run(lambda: not ended and (parent is None or not orphaned(parent)))
     return 0
 
@@ -96,6 +105,8 @@ def _scene(robot: RobotDescriptor, options: argparse.Namespace) -> Scene:
             objects=options.object,
             cube_m=options.cube,
         )
+    if options.hole:
+        return models.capsules(robot, options.cube, options.hole)
     build: Callable[..., Scene] = models.capsules if options.capsules else models.default
     return build(robot, options.cube)
 

@@ -14,11 +14,13 @@ import numpy as np
 
 from envs.graphics import mujoco
 from real_robot.descriptor import RobotDescriptor
+from real_robot.sim import peg
 from real_robot.sim.scene import WALL, Finger, Scene
 from robo_offline.errors import UserError
 
 TIMESTEP_S = 1e-3
 TOOL = "real_robot_tool"
+CAMERA = "beside"  # that looks at the arm's workspace
 CUBE, CUBE_M = "cube", 0.02  # half of its side
 # Who touches whom: (contype, conaffinity). The arm's own capsules overlap at the joints.
 ARM, THINGS = (2, 1), (1, 3)
@@ -76,10 +78,17 @@ def robosuite_panda(robot: RobotDescriptor, cube_m: Sequence[float] | None = Non
     return _scene(robot, arm, TOOL, "link0", fingers, (), cube_m)
 
 
-def capsules(robot: RobotDescriptor, cube_m: Sequence[float] | None = None) -> Scene:
-    """Build the arm from the robot's file alone."""
+def capsules(
+    robot: RobotDescriptor,
+    cube_m: Sequence[float] | None = None,
+    hole_m: Sequence[float] | None = None,
+) -> Scene:
+    """Build the arm from the robot's file alone; with `hole_m` it holds a peg above a plate."""
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
+    spec.worldbody.add_camera(
+        name=CAMERA, pos=[1.2, -0.85, 0.75], xyaxes=[0.65, 0.76, 0, -0.25, 0.21, 0.945]
+    )
     body = base = spec.worldbody.add_body(name="base")
     ends = [np.array(joint.xyz_m) for joint in robot.joints[1:]] + [np.array(robot.tool_xyz_m)]
     limits = robot.limits
@@ -108,7 +117,12 @@ def capsules(robot: RobotDescriptor, cube_m: Sequence[float] | None = None) -> S
     _add_tool(body, robot)
     fingers = _add_fingers(spec, body, robot) if robot.has_gripper else []
     _add_floor(spec)
-    return _scene(robot, spec, TOOL, base.name, fingers, (), cube_m)
+    objects = []
+    if hole_m is not None:
+        peg.add_peg(body, robot, ARM)
+        peg.add_plate(spec, hole_m, THINGS)
+        objects = [peg.PLATE]
+    return _scene(robot, spec, TOOL, base.name, fingers, objects, cube_m)
 
 
 def _scene(

@@ -13,11 +13,13 @@ import numpy as np
 import zmq
 
 from real_robot.clock import MonotonicClock, ns
+from real_robot.realtime import context_first
 from real_robot.sim import wire
 from real_robot.sim.arm import SimArm
 from real_robot.sim.line import Trouble
 from robo_offline.errors import UserError
 
+PRIORITY = 40  # of the thread that sends: a real arm shares no processor with others
 LOOPS_PER_TICK = 2  # so that a tick waits half of one at most
 BEHIND_S = 0.05  # farther behind the clock than this, the arm's time waits instead of racing
 TAKEN = 256  # messages of one socket in one loop
@@ -34,7 +36,7 @@ class Server:
         self.period_s = arm.descriptor.tick_ns / 1e9 / LOOPS_PER_TICK
         self.cleared = 0  # faults that were acknowledged
         self._paths = [Path((address + s).removeprefix("ipc://")) for s in (wire.REQUESTS, wire.STATES, wire.STOPS)]  # noqa: E501  # fmt: skip
-        self._context = zmq.Context()
+        self._context = context_first(PRIORITY)
         try:
             self._open(address)
         except BaseException:

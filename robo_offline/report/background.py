@@ -152,7 +152,7 @@ def videos(groups: Sequence[Group], folder: Path) -> Html:
     figures = [
         element(
             "figure",
-            element("video", src=_source(path, folder, embed), controls="", muted="", loop="",
+            element("video", src=_link(path, folder, embed), controls="", muted="", loop="",
                     playsinline="", preload="metadata", aria_label=f"{group.label}, {title}"),
             element("figcaption", chip(group), element("small", title)),
         )
@@ -170,7 +170,12 @@ def _inside(directory: Path, name: str) -> Path | None:
         return None
 
 
-def _source(path: Path, folder: Path, embed: bool) -> str:
+def source_of(path: Path, folder: Path) -> str:
+    """Return a video's source for a page in a folder: the video itself while it is small."""
+    return _link(path, folder, path.stat().st_size < MOST_VIDEO_BYTES)
+
+
+def _link(path: Path, folder: Path, embed: bool) -> str:
     if embed:
         return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
     return quote(os.path.relpath(path, folder).replace(os.sep, "/"))

@@ -1,4 +1,4 @@
-"""Tasks for an arm: where an episode begins, and when it is won."""
+"""Reach: bring the tool to a point."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ class Reach:
 
     The point is observed as `goal`, relative to the base; reward 1 and the end within `near_m`.
     """
+
+    scene: Mapping[str, Any] = {}
 
     def __init__(
         self,
@@ -34,5 +36,13 @@ class Reach:
 
     def outcome(self, state: Mapping[str, Any], observation: Any) -> tuple[float, bool, bool]:
         """Judge a state by the tool's measured position."""
-        success = bool(np.linalg.norm(np.array(state["tool"][:3]) - self.goal) < self.near_m)
+        success = self.left(state) < self.near_m
         return float(success), success, False
+
+    def way(self, state: Mapping[str, Any]) -> np.ndarray:
+        """Return the straight line to the point (3,), m."""
+        return self.goal - np.array(state["tool"][:3])
+
+    def left(self, state: Mapping[str, Any]) -> float:
+        """Return the distance to the point, m."""
+        return float(np.linalg.norm(self.way(state)))
