@@ -122,10 +122,15 @@ class LiftExpert(_Arm):
             self._closing = 0
         if self._closing or distance < GRASP_M:
             self._closing += 1
-            up = LIFT_HEIGHT_M if self._closing > CLOSING_STEPS else 0.0
-            return self.move(hand + up * VERTICAL, turn, CLOSE)
+            away = self._where_to(cube) if self._closing > CLOSING_STEPS else 0 * VERTICAL
+            return self.move(hand + away, turn, CLOSE)
         height = 0.0 if aside < ALIGNED_M else HOVER_M
         return self.move(cube + height * VERTICAL, turn, OPEN)
+
+    def _where_to(self, cube: np.ndarray) -> np.ndarray:
+        """Return the way of the cube in the hand: up, or to a goal where the task has one."""
+        goal = getattr(self.env, "goal_position", None)
+        return LIFT_HEIGHT_M * VERTICAL if goal is None or np.isinf(goal).any() else goal - cube
 
 
 class DoorExpert(_Arm):
@@ -222,6 +227,17 @@ class PointMazeWanderer(PointMazeExpert):
         return maze.cell_rowcol_to_xy(cell) + self.rng.uniform(-GOAL_NOISE, GOAL_NOISE, 2)
 
 
+class RobotExpert(Expert):
+    """An arm behind its daemon: the way that the task of `env=robot/...` knows."""
+
+    def act(self, observation: Any) -> np.ndarray:
+        """Return what the expert means to do."""
+        action = np.zeros(self.env.actions.size)
+        way = self.env.bring.way(self.env.state)
+        action[:3] = np.clip(way / self.env.actions.step_m, -1.0, 1.0)
+        return action
+
+
 def _shortest_paths(maze: list[list[Any]], goal: tuple[int, int]) -> dict[Any, Any]:
     """Return for every free cell the next one on a shortest way to `goal` (breadth first)."""
     towards: dict[tuple[int, int], tuple[int, int]] = {goal: goal}
@@ -240,7 +256,12 @@ def expert_for(
     env: gymnasium.Env, noise: float = 0.0, rng: np.random.Generator | None = None
 ) -> Expert:
     """Return the expert of `env`'s task."""
-    experts = {"Lift": LiftExpert, "Door": DoorExpert, "PointMazeEnv": PointMazeExpert}
+    experts: dict[str, type[Expert]] = {
+        "Lift": LiftExpert,
+        "Door": DoorExpert,
+        "PointMazeEnv": PointMazeExpert,
+        "RealRobotEnv": RobotExpert,
+    }
     return _choice(env, experts, "scripted expert")(env, noise, rng)
 
 

@@ -43,6 +43,8 @@ REMEDY = (
 )
 MAX_GEOMETRIES = 10_000  # what fits into one scene
 COLLISION_GROUP, VISUAL_GROUP = 0, 1  # robosuite's geometry groups
+HIDDEN_GROUP = 5  # MuJoCo's last one, which nobody's scene uses and which is never drawn here
+MARGIN = 1.01  # on the size of things: a part too many costs little, one too few is a wrong image
 
 
 def backend() -> str:
@@ -86,6 +88,7 @@ class Renderer:
         self._options = mujoco.MjvOption()
         self._options.geomgroup[COLLISION_GROUP] = 0
         self._options.geomgroup[VISUAL_GROUP] = 1
+        self._options.geomgroup[HIDDEN_GROUP] = 0
         self._camera = mujoco.MjvCamera()
         self._model: Any = None
         self._scene: Any = None
@@ -99,15 +102,21 @@ class Renderer:
         camera_id = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._camera.fixedcamid = camera_id
-        mujoco.mjv_updateScene(
-            model,
-            data,
-            self._options,
-            None,
-            self._camera,
-            mujoco.mjtCatBit.mjCAT_ALL,
-            self._scene,
-        )
+        # A software renderer works on every triangle, also on those behind the camera's back.
+        groups = model.geom_group.copy()
+        model.geom_group[out_of_view(model, data, camera_id, width / height)] = HIDDEN_GROUP
+        try:
+            mujoco.mjv_updateScene(
+                model,
+                data,
+                self._options,
+                None,
+                self._camera,
+                mujoco.mjtCatBit.mjCAT_ALL,
+                self._scene,
+            )
+        finally:
+            model.geom_group[:] = groups
         image = np.empty((height, width, 3), np.uint8)
         viewport = mujoco.MjrRect(0, 0, width, height)
         mujoco.mjr_render(viewport, self._scene, self._buffers)
@@ -129,6 +138,26 @@ class Renderer:
         model.vis.global_.offwidth = max(self.width, model.vis.global_.offwidth)
         model.vis.global_.offheight = max(self.height, model.vis.global_.offheight)
         self._scene = mujoco.MjvScene(model, maxgeom=MAX_GEOMETRIES)
+        # A floor that mirrors one percent of the light makes everything be drawn twice.
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._buffers = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._buffers)
         self._model = model
+
+
+def out_of_view(model: Any, data: Any, camera: int, aspect: float) -> np.ndarray:
+    """Say which geometries (ngeom,) cannot be in a camera's image, by the spheres around them.
+
+    `aspect` is the image's width over its height. Planes have no end and are always in view, and
+    so is everything that may throw its shadow into the image.
+    """
+    if model.light_castshadow.any():
+        return np.zeros(model.ngeom, bool)
+    relative = (data.geom_xpos - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)
+    across, up, behind = relative.T  # a camera looks along its -z
+    vertical = np.tan(np.radians(model.cam_fovy[camera]) / 2)
+    horizontal = vertical * aspect
+    radius = MARGIN * model.geom_rbound
+    beside = np.abs(across) + behind * horizontal > radius * np.hypot(1, horizontal)
+    over = np.abs(up) + behind * vertical > radius * np.hypot(1, vertical)
+    return (radius > 0) & ((behind > radius) | beside | over)

@@ -33,7 +33,13 @@ def make_gymnasium(
     `horizon` replaces the registered time limit; with `success_ends`, reaching the goal terminates
     the episode; `reset_options` are what every reset is told.
     """
-    with _settled_warnings():
+    env = registered(id, horizon, **kwargs)
+    return Continuous(env, success_ends, reset_options)
+
+
+def registered(id: str, horizon: int | None = None, **kwargs: Any) -> gymnasium.Env:
+    """Make the environment registered as `id` as it is; `horizon` replaces its time limit."""
+    with settled_warnings():
         spec = _find(id)
         creator: Any = spec.entry_point
         if isinstance(creator, str):
@@ -41,8 +47,7 @@ def make_gymnasium(
         modes = getattr(creator, "metadata", {}).get("render_modes", [])
         if "rgb_array" in modes:
             kwargs.setdefault("render_mode", "rgb_array")
-        env = gymnasium.make(spec, max_episode_steps=horizon, disable_env_checker=True, **kwargs)
-    return Continuous(env, success_ends, reset_options)
+        return gymnasium.make(spec, max_episode_steps=horizon, disable_env_checker=True, **kwargs)
 
 
 class Continuous(gymnasium.Wrapper):
@@ -177,7 +182,7 @@ def _name(env: gymnasium.Env) -> str:
 
 
 @contextlib.contextmanager
-def _settled_warnings():
+def settled_warnings():
     """Silence what cannot be acted on where an environment is made: the id is the user's choice."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is out of date.*")

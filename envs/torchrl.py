@@ -26,7 +26,8 @@ class EpisodeSeeds(gymnasium.Wrapper):
     """Begin episode n with `episode_seed(seed, n)`, n counting up from `first_episode`.
 
     An episode begins with its first step: a reset right after a reset begins the same one again,
-    because collectors reset once or more before they start. `info["episode"]` is the index.
+    because collectors reset once or more before they start. `info["episode"]` is the index. An
+    environment with several tasks may say by `episode_options(index)` which one it is.
     """
 
     def __init__(self, env: gymnasium.Env, seed: int, first_episode: int = 0):
@@ -39,6 +40,8 @@ class EpisodeSeeds(gymnasium.Wrapper):
         self.episode += self._begun
         self._begun = False
         chosen = episode_seed(self.seed, self.episode)
+        if options is None and self.env.has_wrapper_attr("episode_options"):
+            options = self.env.get_wrapper_attr("episode_options")(self.episode)
         observation, info = self.env.reset(seed=chosen, options=options)
         return observation, {**info, "episode": self.episode}
 

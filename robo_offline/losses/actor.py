@@ -12,3 +12,11 @@ def normalised(q: Tensor) -> Tensor:
     all of Q (B,) has one sign.
     """
     return q.mean() / q.detach().abs().mean()
+
+
+def ddpg_bc(q: Tensor, log_prob: Tensor, bc: float) -> Tensor:
+    """Climb Q (B,) and imitate: -E[Q] / (E|Q| + 1e-6) - bc * E[log pi(a|s)], log_prob (B,).
+
+    As in OGBench (arXiv 2410.20092); the denominator is a number.
+    """
+    return -q.mean() / (q.detach().abs().mean() + 1e-6) - bc * log_prob.mean()

@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 
 
-def expectile(error: Tensor, expectile: float) -> Tensor:
-    """|expectile - 1(error < 0)| * error^2, per entry; IQL, arXiv 2110.06169."""
-    return torch.where(error < 0, 1 - expectile, expectile) * error.square()
+def expectile(error: Tensor, expectile: float, adv: Tensor | None = None) -> Tensor:
+    """|expectile - 1(adv < 0)| * error^2, per entry; IQL, arXiv 2110.06169.
+
+    The sign is the error's own, unless an advantage says which side every entry is on.
+    """
+    side = error if adv is None else adv
+    return torch.where(side < 0, 1 - expectile, expectile) * error.square()

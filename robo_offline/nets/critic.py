@@ -14,19 +14,31 @@ from robo_offline.nets.layers import Init, mlp, uniform
 
 
 class Value(nn.Module):
-    """V(s): (B,)."""
+    """V(s): (B,), or (E, B) of `num` members."""
 
     def __init__(
         self,
         encoder: Encoder,
         hidden: Sequence[int],
         *,
+        num: int | None = None,
         layer_norm: bool = False,
+        norm_after: bool = False,
         init: Init = uniform,
+        activation: Callable[[], nn.Module] = nn.ReLU,
     ):
         super().__init__()
         self.encoder = encoder = encoder.privileged()
-        self.net = mlp(encoder.dim, hidden, 1, layer_norm=layer_norm, init=init)
+        self.net = mlp(
+            encoder.dim,
+            hidden,
+            1,
+            members=num,
+            layer_norm=layer_norm,
+            norm_after=norm_after,
+            init=init,
+            activation=activation,
+        )
 
     def forward(self, observation: Any) -> Tensor:
         return self.net(self.encoder(observation)).squeeze(-1)
@@ -52,6 +64,7 @@ class Critic(nn.Module):
         last: Init | None = None,
         bias: float = 0.0,
         n_out: int = 1,
+        activation: Callable[[], nn.Module] = nn.ReLU,
     ):
         super().__init__()
         self.encoder = encoder = encoder.privileged()
@@ -68,6 +81,7 @@ class Critic(nn.Module):
             init=init,
             last=last,
             bias=bias,
+            activation=activation,
         )
 
     def forward(self, observation: Any, action: Tensor) -> Tensor:

@@ -50,6 +50,11 @@ def xavier(weight: Tensor) -> None:
     nn.init.xavier_uniform_(weight)
 
 
+def fan_avg(scale: float) -> Init:
+    """Make an initialisation that is uniform with variance scale / mean of fan-in and fan-out."""
+    return lambda weight: nn.init.xavier_uniform_(weight, gain=math.sqrt(scale))
+
+
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`x @ W + b` with PyTorch's own products."""
     if weight.dim() == 2:

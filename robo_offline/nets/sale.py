@@ -70,7 +70,7 @@ class EmbeddedCritic(nn.Module):
         num: int,
     ):
         super().__init__()
-        self.encoder = encoder
+        self.encoder = encoder = encoder.privileged()
         self.sale = (sale,)  # in a tuple: read, not owned
         self.action_shape = torch.Size(action_shape)
         self.first = Dense(encoder.dim + self.action_shape.numel(), hidden[0], num)

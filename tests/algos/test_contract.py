@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import toy
+from goal_reference import goal_spec
 from hydra.utils import get_class
 from safetensors.torch import load, save
 from tensordict import TensorDict
@@ -22,12 +23,17 @@ from robo_offline.encoders.state import State
 from robo_offline.engine.learner import Learner
 from robo_offline.engine.seeds import SeedLearner
 from robo_offline.errors import UserError
+from robo_offline.schema import ACTOR_GOAL
+from robo_offline.spec import Spec
 
 B = 37  # a prime that is no other size here, so that (B, B) can only be a slip
 NAMES = [name for name in choices("algo") if name != "base"]
 CHUNKS = (1, 3)
 WAITING = ("aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::masked_select")
 ON_THE_HOST = ("prdc",)  # searches a tree
+PAIRWISE = ("crl",)  # compares every row with every goal
+WITHOUT_TARGETS = ("crl", "qrl")  # value actions all the same
+LEARNS_FROM_SUCCESSORS = ("qrl",)  # of all rows, without bootstrapping
 FORBIDDEN = (".item()", ".cuda()", ".backward()", "torch.compile")
 OFF_LIMITS = ("hydra", "omegaconf", "torch.optim", "envs", "configs") + tuple(
     f"robo_offline.{part}"
@@ -62,13 +68,22 @@ def _build(name: str, chunk: int, seed: int = 0, **knobs):
     cls = algorithm_class(name)
     if "hidden" in cls.Config.__dataclass_fields__:
         knobs["hidden"] = (16, 16)
-    encoder = partial(State, toy.spec())
-    algo = cls.create(toy.spec(), encoder, action_scale=torch.ones(2), chunk=chunk, **knobs)
-    algo.study(make_batch(chunk, seed=99))
+    encoder = partial(State, spec=spec_of(name))
+    algo = cls.create(spec_of(name), encoder, action_scale=torch.ones(2), chunk=chunk, **knobs)
+    algo.study(make_batch(name, chunk, seed=99))
     return algo
 
 
-def make_batch(chunk: int, seed: int = 0) -> TensorDict:
+def aims(name: str) -> bool:
+    """Whether it learns to reach goals."""
+    return ACTOR_GOAL in algorithm_class(name).needs
+
+
+def spec_of(name: str) -> Spec:
+    return goal_spec() if aims(name) else toy.spec()
+
+
+def make_batch(name: str, chunk: int, seed: int = 0) -> TensorDict:
     """Random rows: a third terminated, a third truncated, chunks with filler at the ends."""
     random = torch.Generator().manual_seed(seed)
     kind = torch.arange(B) % 3
@@ -96,7 +111,28 @@ def make_batch(chunk: int, seed: int = 0) -> TensorDict:
     if chunk > 1:
         batch["mask"] = torch.arange(chunk) < length[:, None]
         batch["next", "mask"] = torch.arange(chunk) < (torch.arange(B) % (chunk + 1))[:, None]
+    return with_goals(batch, random) if aims(name) else batch
+
+
+def with_goals(batch: TensorDict, random: torch.Generator) -> TensorDict:
+    """The same rows as a hindsight leaves them: nested, and with every goal that there is."""
+
+    def state() -> TensorDict:
+        return TensorDict({"state": torch.randn(B, 4, generator=random)}, [B])
+
+    goal = state()
+    for path in ("observation", ("next", "observation")):
+        batch[path] = TensorDict({"state": batch[path], "goal": goal}, [B])
+    for key in ("actor_goal", "low_goal", "high_goal", "high_target"):
+        batch[key] = state()
     return batch
+
+
+def seen_by(name: str, scale: float = 1.0):
+    state = scale * torch.randn(B, 4)
+    if not aims(name):
+        return state
+    return TensorDict({"state": state, "goal": {"state": scale * torch.randn(B, 4)}}, [B])
 
 
 @pytest.fixture(params=NAMES)
@@ -124,11 +160,11 @@ def losses(algo, batch) -> dict[str, torch.Tensor]:
 
 def test_it_builds_from_its_yaml_and_its_batch_keeps_the_schema(name, chunk):
     algo = build(name, chunk)
-    schema.check(make_batch(chunk), algo.spec)
+    schema.check(make_batch(name, chunk), algo.spec)
 
 
 def test_each_loss_trains_its_module_alone_and_its_targets_follow_exactly(name, chunk):
-    algo, batch = build(name, chunk, tau=0.1), make_batch(chunk)
+    algo, batch = build(name, chunk, tau=0.1), make_batch(name, chunk)
     learner = Learner(algo)
     for trained in algo.order:
         before = state(algo)
@@ -152,7 +188,7 @@ def test_each_loss_trains_its_module_alone_and_its_targets_follow_exactly(name, 
 
 @pytest.mark.parametrize("phase", ["offline", "online"])
 def test_losses_and_metrics_are_finite_tensors_without_an_axis(name, chunk, phase):
-    algo, batch = build(name, chunk), make_batch(chunk)
+    algo, batch = build(name, chunk), make_batch(name, chunk)
     algo.schedule(0, phase)
     for trained in algo.order:
         loss, metrics = getattr(algo, f"loss_{trained}")(batch)
@@ -163,7 +199,7 @@ def test_losses_and_metrics_are_finite_tensors_without_an_axis(name, chunk, phas
 
 
 def test_every_loss_falls_on_one_fixed_batch(name, chunk):
-    algo, batch = build(name, chunk, tau=0.0), make_batch(chunk)
+    algo, batch = build(name, chunk, tau=0.0), make_batch(name, chunk)
     learner = Learner(algo)
     for trained in algo.order:
         before = losses(algo, batch)[trained]
@@ -185,7 +221,9 @@ class NoSquare(TorchDispatchMode):
 
 
 def test_no_tensor_ever_has_the_batch_twice_among_its_axes(name, chunk):
-    algo, batch = build(name, chunk), make_batch(chunk)
+    if name in PAIRWISE:
+        pytest.skip("it has them, by design")
+    algo, batch = build(name, chunk), make_batch(name, chunk)
     learner = Learner(algo)
     with NoSquare():
         for trained in algo.order:
@@ -207,7 +245,7 @@ def test_an_update_never_waits_for_the_device(name, chunk):
     learner = Learner(build(name, chunk))
     with NoWaiting():
         for count in range(2):  # what is trained on every other update as well
-            learner.update(make_batch(chunk, count))
+            learner.update(make_batch(name, chunk, count))
 
 
 def test_stacked_seeds_are_the_separate_ones(name, chunk):
@@ -215,7 +253,7 @@ def test_stacked_seeds_are_the_separate_ones(name, chunk):
     alone = [Learner(build(name, chunk, seed=s)) for s in (1, 2)]
     with pytest.raises(UserError) if name in ON_THE_HOST else nullcontext():
         for count in range(2):
-            rows = [make_batch(chunk, count), make_batch(chunk, 10 + count)]
+            rows = [make_batch(name, chunk, count), make_batch(name, chunk, 10 + count)]
             torch.manual_seed(count)
             found = stacked.update(torch.stack(rows))
             for index, learner in enumerate(alone):
@@ -227,13 +265,13 @@ def test_stacked_seeds_are_the_separate_ones(name, chunk):
 @pytest.mark.parametrize("explore", [False, True])
 def test_actions_keep_their_shape_and_stay_within_the_bounds(name, chunk, explore):
     algo = build(name, chunk).eval()
-    action = algo.act(100 * torch.randn(B, 4), explore)
+    action = algo.act(seen_by(name, 100), explore)
     assert action.shape == (B, *algo.spec.action_shape)
     assert action.abs().max() <= 1
 
 
 def test_acting_without_exploration_draws_nothing(name, chunk):
-    algo, observation = build(name, chunk).eval(), torch.randn(B, 4)
+    algo, observation = build(name, chunk).eval(), seen_by(name)
     before = torch.get_rng_state()
     first, second = algo.act(observation, False), algo.act(observation, False)
     assert torch.equal(first, second)
@@ -242,25 +280,32 @@ def test_acting_without_exploration_draws_nothing(name, chunk):
 
 def disturbed(batch: TensorDict, rows: torch.Tensor) -> TensorDict:
     batch = batch.clone()
-    batch["next", "observation"][rows] += 3.0
+    nested = ("next", "observation", "state")
+    batch[nested if nested in batch.keys(True) else ("next", "observation")][rows] += 3.0
     return batch
 
 
 def test_terminated_rows_ignore_their_successor(name, chunk):
-    algo, batch = build(name, chunk), make_batch(chunk)
+    algo, batch = build(name, chunk), make_batch(name, chunk)
+    # Where a goal was reached the successor is as real as any: only what bootstraps ignores it.
+    told = set(algo.targets.values()) if aims(name) else set(algo.order)
+    if not told:
+        pytest.skip("it never bootstraps")
     changed = disturbed(batch, batch["next", "terminated"])
-    assert losses(algo, changed) == losses(algo, batch)
+    found, before = losses(algo, changed), losses(algo, batch)
+    assert {key: found[key] for key in told} == {key: before[key] for key in told}
 
 
 def test_truncated_rows_bootstrap_from_their_successor(name, chunk):
-    algo, batch = build(name, chunk), make_batch(chunk)
+    algo, batch = build(name, chunk), make_batch(name, chunk)
     changed = disturbed(batch, batch["next", "truncated"])
-    assert (losses(algo, changed) != losses(algo, batch)) == bool(algo.targets)
+    reads = bool(algo.targets) or name in LEARNS_FROM_SUCCESSORS
+    assert (losses(algo, changed) != losses(algo, batch)) == reads
 
 
 def test_filler_of_a_chunk_does_not_reach_a_loss_without_a_critic(name):
-    algo, batch = build(name, 3), make_batch(3)
-    if algo.targets:
+    algo, batch = build(name, 3), make_batch(name, 3)
+    if algo.targets or name in WITHOUT_TARGETS:
         pytest.skip("a critic may read any filler; see the replay")
     changed = batch.clone()
     changed["action"][~batch["mask"]] = 0.123
@@ -268,10 +313,13 @@ def test_filler_of_a_chunk_does_not_reach_a_loss_without_a_critic(name):
 
 
 def test_an_actor_does_not_imitate_the_filler_of_a_chunk(name):
-    algo, batch = build(name, 3), make_batch(3)
+    algo, batch = build(name, 3), make_batch(name, 3)
     if not hasattr(algo.actor, "log_prob"):
         pytest.skip("this actor has no density")
-    args = batch["observation"], batch["action"], batch["mask"]
+    observation = batch["observation"]
+    if name == "hiql":  # its low policy is told a subgoal
+        observation = (observation, torch.zeros(B, algo.cfg.representation))
+    args = observation, batch["action"], batch["mask"]
     before = algo.actor.log_prob(*args)
     batch["action"][~batch["mask"]] = 0.123
     assert torch.equal(algo.actor.log_prob(*args), before)
@@ -281,12 +329,12 @@ def test_a_saved_learner_continues_bit_for_bit(name, chunk):
     first = Learner(build(name, chunk, seed=1))
     second = Learner(build(name, chunk, seed=2))
     for count in range(5):
-        first.update(make_batch(chunk, count))
+        first.update(make_batch(name, chunk, count))
     second.load_state_dict(load(save(first.state_dict())))
     for learner in (first, second):
         torch.manual_seed(7)
         for count in range(25):
-            metrics = learner.update(make_batch(chunk, 10 + count))
+            metrics = learner.update(make_batch(name, chunk, 10 + count))
     a, b = first.state_dict(), second.state_dict()
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
