@@ -1,5 +1,7 @@
 """One thread, a fixed random stream for every test, and a tiny spec."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import toy
@@ -9,6 +11,17 @@ torch.set_num_threads(1)
 # How long an example takes says something about the machine's other work, not about ours.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+# What the clock judges runs alone: processes that talk to each other, and what must come in time.
+REAL_TIME = ("actors", "real_robot", "bench/test_faults", "bench/test_robot", "test_deploy_verb")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that must not share the machine with others."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(REAL_TIME):
+            item.add_marker("real_time")
 
 
 @pytest.fixture(autouse=True)

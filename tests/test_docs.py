@@ -24,11 +24,22 @@ from robo_offline.policies import guard
 
 ROOT = Path(docs.__file__).parent
 PAGES = docs.pages()
-FAMILIES = ("imitation", "weighted", "constraint", "pessimism", "online")
+FAMILIES = ("imitation", "weighted", "constraint", "pessimism", "online", "goals")
 ENTRIES = [(page, name) for page in FAMILIES for name in docs.entries(PAGES[page])]
 METHODS = [name for name in choices("algo") if name != "base"]
 READER = OverridesParser.create()
-GROUPS = ("acting", "algo", "env", "experiment", "learner", "phase", "replay")
+GROUPS = (
+    "acting",
+    "algo",
+    "augment",
+    "encoder",
+    "env",
+    "experiment",
+    "goals",
+    "learner",
+    "phase",
+    "replay",
+)
 
 
 @lru_cache
@@ -72,7 +83,8 @@ PARTS = [
 @lru_cache
 def known() -> frozenset[str]:
     """The knobs of every choice that any page is about."""
-    return frozenset().union(*(shipped(override) for page in PAGES for override, _ in parts(page)))
+    named = {override for page in PAGES for override, _ in parts(page)}
+    return frozenset().union(*map(shipped, {*named, "encoder=drq", "encoder=r3m"}))
 
 
 def code(text: str) -> list[str]:
@@ -147,7 +159,9 @@ def test_the_pages_travel_with_the_package():
 @pytest.mark.parametrize(("override", "part"), PARTS)
 def test_every_knob_that_is_named_exists(override, part):
     for word in code(part):
-        named = re.fullmatch(r"((acting|algo|evaluation|learner|phase|replay)\.[\w.]+)(=.*)?", word)
+        named = re.fullmatch(
+            r"((acting|algo|augment|encoder|evaluation|learner|phase|replay)\.[\w.]+)(=.*)?", word
+        )
         if named:  # the entry of an algorithm names the knobs of no other
             one = named[2] == "algo" and (override or "").startswith("algo=")
             assert named[1] in (shipped(override) if one else known()), word

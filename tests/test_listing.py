@@ -22,6 +22,14 @@ def test_what_an_algorithm_needs_is_said(capsys):
     assert "next actions" in listing.describe("rebrac")["needs"]
     assert "a data set" in listing.describe("prdc")["needs"]
     assert listing.describe("sac")["needs"] == ""
+    assert listing.describe("gcivl")["needs"] == "a data set, goals"
+    assert listing.describe("hiql")["needs"] == "a data set, goals, subgoals"
+
+
+def test_what_learns_without_goals_is_told_from_what_does_not():
+    names = listing.without_goals()
+    assert {"iql", "sac", "td3_sil"} <= set(names)
+    assert not {"base", "gcbc", "gciql", "hiql", "crl", "qrl", "actionable_models"} & set(names)
 
 
 def test_a_paper_is_its_first_author_year_and_number():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -118,3 +120,30 @@ def test_a_batch_that_breaks_the_contract_is_refused(batch, key, value):
         batch[key] = value
     with pytest.raises(UserError, match="batch"):
         schema.check(batch, toy.spec())
+
+
+SEEN = Dict({"state": BOX, "wrist": Box(0, 255, (3, 5, 6), np.uint8)})
+
+
+def test_frames_stack_images_on_their_channels_and_nothing_else():
+    plain = replace(Spec.from_spaces(SEEN, ACTION), goal={"wrist": None, "state": (0,)})
+    spec = plain.with_goal(plain.goal).stacked(4)
+    leaves = spec.observation["observation"]
+    assert leaves["wrist"].shape == (12, 5, 6) and leaves["wrist"].dtype == torch.uint8
+    assert leaves["state"].shape == (4,)
+    assert leaves["goal", "wrist"].shape == (3, 5, 6)  # a goal is no movement
+    assert spec.stacked(4) is spec and plain.stacked(1) is plain
+    assert spec.without_goal().frames == spec.chunked(2).frames == 4
+
+
+def test_the_goal_that_a_stack_achieves_is_its_newest_image():
+    plain = replace(Spec.from_spaces(SEEN, ACTION), goal={"wrist": None, "state": (1, 0)})
+    image = torch.arange(6, dtype=torch.uint8).view(1, 6, 1, 1).expand(2, 6, 5, 6)
+    found = plain.stacked(2).achieved({"wrist": image, "state": torch.tensor([[1.0, 2, 3, 4]] * 2)})
+    assert found["wrist"][0, :, 0, 0].tolist() == [3, 4, 5]
+    assert found["state"].tolist() == [[2, 1]] * 2
+
+
+def test_frames_where_there_are_no_images_are_refused():
+    with pytest.raises(UserError, match="stacks images"):
+        toy.spec().stacked(2)

@@ -37,7 +37,7 @@ def load(name: str) -> Dataset:
     name = full_id(name)
     path = cache_root() / f"{name.replace('/', '--')}-{fingerprint(folder(name))}"
     if not (path / "dataset.json").is_file():
-        with _lock(path):
+        with lock(path):
             if not (path / "dataset.json").is_file():
                 _build(name, path)
     return _open(name, path)
@@ -69,8 +69,8 @@ def fingerprint(data: Path) -> str:
 def _open(name: str, path: Path) -> Dataset:
     try:
         about = json.loads((path / "dataset.json").read_text())
-        if about["bytes"] != _bytes(path):  # mapping a short file would fill it up with zeros
-            raise ValueError(f"{_bytes(path)} bytes instead of {about['bytes']}")
+        if about["bytes"] != size_of(path):  # mapping a short file would fill it up with zeros
+            raise ValueError(f"{size_of(path)} bytes instead of {about['bytes']}")
         steps = TensorDict.load_memmap(path / "steps")
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(
@@ -102,8 +102,8 @@ def _build(name: str, path: Path) -> None:
     if not len(store):
         raise UserError(f"the data set {name!r} holds no episode", where=store.path)
     layout = Layout(store)
-    with _disk(path):
-        _forget_partial(path)
+    with disk(path):
+        forget_partial(path)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
         try:
             steps = _allocate(layout, partial / "steps")
@@ -113,7 +113,7 @@ def _build(name: str, path: Path) -> None:
                 steps[start : start + len(rows)] = rows
                 start += len(rows)
             about: dict[str, Any] = {"name": name, "score_range": score_range(store.metadata)}
-            about["bytes"] = _bytes(partial)
+            about["bytes"] = size_of(partial)
             (partial / "dataset.json").write_text(json.dumps(about))
             partial.chmod(0o755)
             if not path.exists():  # another process may have been as fast
@@ -126,19 +126,24 @@ def _build(name: str, path: Path) -> None:
 def _allocate(layout: Layout, path: Path) -> TensorDict:
     total = sum(layout.store.lengths) + len(layout.store)
     steps = layout.rows(0)[:1].expand(total).memmap_like(path)
-    for file in path.rglob("*.memmap"):
-        # A write into a mapped file that has no space behind it would kill the process.
-        if hasattr(os, "posix_fallocate") and file.stat().st_size:
-            with file.open("r+b") as handle:
-                os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+    reserve(path)
     return steps
 
 
-def _bytes(path: Path) -> int:
+def reserve(path: Path) -> None:
+    """Take the disk's space for mapped files: a write without it would kill the process."""
+    for file in path.rglob("*.memmap"):
+        if hasattr(os, "posix_fallocate") and file.stat().st_size:
+            with file.open("r+b") as handle:
+                os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of the mapped files in a folder."""
     return sum(file.stat().st_size for file in path.rglob("*.memmap"))
 
 
-def _forget_partial(path: Path) -> None:
+def forget_partial(path: Path) -> None:
     """Remove what an interrupted build of the same data set left; we hold its lock."""
     for old in path.parent.glob(f".{_stem(path)}-*.partial-*"):
         shutil.rmtree(old, ignore_errors=True)
@@ -156,9 +161,9 @@ def _stem(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def lock(path: Path) -> Iterator[None]:
     """Let one process at a time build caches of a data set; the rename is safe without it too."""
-    with _disk(path):
+    with disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = (path.parent / f".{_stem(path)}.lock").open("w")
     with file:
@@ -172,7 +177,8 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def disk(path: Path) -> Iterator[None]:
+    """Say what to do where the folder of caches cannot be written."""
     try:
         yield
     except OSError as error:

@@ -10,9 +10,11 @@ from robo_offline.datasets import (
     d4rl,
     guard,
     minari_import,
+    ogbench,
     pickles,
     raw_robosuite,
     robomimic,
+    robot_episodes,
     store,
     trajectories,
 )
@@ -21,8 +23,8 @@ from robo_offline.datasets.source import Source
 from robo_offline.errors import UserError
 
 READS = (
-    "it reads raw robosuite demonstrations (demo.hdf5), robomimic HDF5, D4RL HDF5, pickled "
-    "trajectories (DAPG, Berkeley) and Minari ids"
+    "it reads raw robosuite demonstrations (demo.hdf5), robomimic HDF5, D4RL HDF5, OGBench "
+    "npz, pickled trajectories (DAPG, Berkeley), folders of robot episodes and Minari ids"
 )
 DEMO_FILE = "demo.hdf5"  # what robosuite calls its file in a folder of demonstrations
 Progress = Callable[[int, int], None]  # (episodes done, episodes in all)
@@ -72,12 +74,16 @@ def open_source(source: str | Path, **options: Any) -> tuple[Iterator[Episode], 
         if minari_import.is_id(str(source)):
             return minari_import.read(str(source), **options)
         raise UserError("no such file", where=path, remedy=f"give a file or a Minari id. {READS}")
+    if path.is_dir() and robot_episodes.folder_of(path) is not None:
+        return robot_episodes.read(path, **options)
     if path.is_dir():
         raise _unknown(path, "a folder of " + ", ".join(sorted(p.name for p in path.iterdir())[:8]))
     with guard.reading(path), path.open("rb") as file:
         head = file.read(len(guard.HDF5_MAGIC))
     if head == guard.HDF5_MAGIC:
         return _open_hdf5(path, options)
+    if ogbench.looks_like_one(path):
+        return ogbench.read(path, **options)
     if pickles.looks_like_one(head):
         return trajectories.read(path, **options)
     raise _unknown(path, f"{path.stat().st_size} bytes that begin with {head!r}")

@@ -39,13 +39,18 @@ def read(
     *,
     cameras: Sequence[str] = (),
     image_size: int = 84,
+    keys: Sequence[str] | None = None,
     keep_tail: bool = False,
     **_: Any,
 ) -> tuple[Iterator[Episode], Source]:
-    """Open a demonstration file; `keep_tail` keeps what was logged after the first success."""
+    """Open a demonstration file; `keys` make up the state in this order, `cameras` come beside it.
+
+    `keep_tail` keeps what was logged after the first success.
+    """
     with guard.hdf5(path) as file:
         (header, notes), names = _header(file, path), _demonstrations(file)
     seen = {**header, "cameras": list(cameras), "image_size": image_size}
+    seen |= {"observation_keys": list(keys)} if keys else {}
     source = Source(FORMAT, path, len(names), {"simulator": "robosuite", **seen}, notes=notes)
     return _episodes(path, names, seen, source, keep_tail), source
 

@@ -9,6 +9,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from robo_offline.datasets import Dataset
+from robo_offline.spec import GOAL
 
 CHUNK_ROWS = 65536
 
@@ -16,13 +17,20 @@ CHUNK_ROWS = 65536
 def observation_statistics(dataset: Dataset) -> dict[str, tuple[Tensor, Tensor]]:
     """Mean and standard deviation (ddof 0) per vector leaf, over all rows, closing rows included.
 
-    Keys are leaf names as in `Spec`: `observation`, or `observation.state` when nested.
+    Keys are leaf names as in `Spec`: `observation`, or `observation.state` when nested. A goal has
+    the statistics of what it is made of, so that it is on one scale with it.
     """
-    return {
+    found = {
         name: _mean_and_std(leaf)
         for name, leaf in _leaves(dataset.steps)
         if leaf.dtype.is_floating_point
     }
+    for key, entries in (dataset.spec.goal or {}).items():
+        if f"observation.{key}" in found:
+            mean, std = found[f"observation.{key}"]
+            part = slice(None) if entries is None else list(entries)
+            found[f"observation.{GOAL}.{key}"] = mean[part], std[part]
+    return found
 
 
 def reward_range(dataset: Dataset) -> tuple[float, float]:

@@ -34,3 +34,7 @@ class Movable(Encoder):
             return self.encoder(observation)
         feature = self.encoder(observation.observation)
         return (feature + observation.offset.unsqueeze(1)).flatten(0, 1)
+
+    def privileged(self) -> Encoder:
+        instead = self.encoder.privileged()
+        return self if instead is self.encoder else Movable(instead)

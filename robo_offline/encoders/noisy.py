@@ -27,3 +27,7 @@ class Noisy(Encoder):
         if self.training and self.std > 0:
             feature = feature + self.std * torch.randn_like(feature)
         return feature
+
+    def privileged(self) -> Encoder:
+        instead = self.encoder.privileged()
+        return self if instead is self.encoder else Noisy(instead, self.std)

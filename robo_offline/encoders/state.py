@@ -10,6 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from robo_offline.encoders import Encoder
+from robo_offline.errors import UserError
 from robo_offline.spec import Spec
 
 EPSILON = 1e-3  # added to the deviation, as TD3+BC and CORL do; keeps constant entries finite
@@ -29,10 +30,16 @@ class State(Encoder):
     def __init__(self, spec: Spec, statistics: Statistics | None = None):
         super().__init__()
         leaves = {
-            ".".join(key) if isinstance(key, tuple) else key: (key, leaf.shape.numel())
-            for key, leaf in spec.observation.items(include_nested=True, leaves_only=True)
+            name: (key, leaf.shape.numel())
+            for name, (key, leaf) in _named(spec).items()
             if leaf.dtype.is_floating_point
         }
+        if not leaves:
+            raise UserError(
+                "there is no vector among what is observed",
+                found=", ".join(_named(spec)),
+                remedy="encoder=impala, or another that looks at images",
+            )
         self.keys = [key for key, _ in leaves.values()]
         self.dim = sum(size for _, size in leaves.values())
         mean, std = torch.zeros(self.dim), torch.ones(self.dim) - EPSILON
@@ -47,3 +54,8 @@ class State(Encoder):
             leaves = [observation[key[1:]] for key in self.keys]
             observation = torch.cat([leaf.flatten(1) for leaf in leaves], -1)
         return (observation - self.mean) * self.inverse_std
+
+
+def _named(spec: Spec) -> dict[str, tuple[Any, Any]]:
+    leaves = spec.observation.items(include_nested=True, leaves_only=True)
+    return {".".join(k) if isinstance(k, tuple) else k: (k, leaf) for k, leaf in leaves}

@@ -7,6 +7,7 @@ The weights, the computation, the contract, a probe and a certificate go into on
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,19 +38,22 @@ def export(
     rate_hz: float | None = None,
     descriptor_hash: str | None = None,
     successor_of: Path | str | None = None,
+    compiled: Path | str | None = None,
     calls: int = CALLS,
 ) -> PolicyManifest:
     """Write the bundle of a run's checkpoint into the folder `to` and return its manifest.
 
     `sign` is a private Ed25519 key in a PEM file; `descriptor_hash` the robot it is meant for. A
     successor keeps the graph, rate and robot of an earlier bundle, so that a running robot can go
-    over to it. `calls` are timed for the latency table. Raises UserError, and then leaves nothing
-    behind.
+    over to it. `compiled` is a folder for the same policy as native code (`export.aoti`). `calls`
+    are timed for the latency table. Raises UserError, and then leaves nothing behind.
     """
     directory, to = Path(directory), Path(to)
     _check_installed()
     cfg = load_config(directory)
-    folder.check_free(to)
+    for place in (to, compiled):
+        if place is not None:
+            folder.check_free(Path(place))
     with refusals_explained():
         before = None if successor_of is None else bundles.read(successor_of)
     if before is not None:
@@ -61,9 +65,18 @@ def export(
         seconds = describe.horizon_s(env, contract.rate_hz)
         seen, source = observations.recorded(cfg, policy, env)
     identity = _identity(directory, checkpoint, cfg, seconds)
-    return make(
+    manifest = make(
         policy, contract, identity, seen, source, to, sign=sign, before=before, calls=calls
     )  # fmt: skip
+    if compiled is not None:
+        from robo_offline.export import aoti
+
+        try:
+            aoti.write(policy, bundles.read(to), seen, source, Path(compiled), sign, calls)
+        except BaseException:
+            shutil.rmtree(to)
+            raise
+    return manifest
 
 
 def _identity(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -29,14 +29,19 @@ CHANGE = 0.1  # by what share other weights differ
 def certify(
     policy: Policy,
     session: Session,
-    graph: bytes,
+    remade: Callable[[Mapping[str, np.ndarray]], Session],
     contract: Contract,
     seen: Leaves,
     source: str,
     machine: str,
     calls: int = CALLS,
+    engine: str = "onnxruntime",
 ) -> Certificate:
-    """Measure parity and latency. Raises UserError with the figure where parity is missing."""
+    """Measure parity and latency. Raises UserError with the figure where parity is missing.
+
+    `remade` is the session with other weights, `engine` what it is called in the table.
+    """
+    contract = contract.stacked()  # observations here are what the networks see
     asked = {
         "recorded": (seen, source),
         "random": (
@@ -50,12 +55,12 @@ def certify(
         for name, (rows, text) in asked.items()
     }
     few = {key: value[:BATCHED] for key, value in seen.items()}
-    parity["other_weights"] = _other_weights(policy, session, graph, contract, few)
+    parity["other_weights"] = _other_weights(policy, session, remade, few)
     parity |= _batched(session, evaluated(policy, few), few)
     with _one_thread():
         latency = {
             "eager": measure(EagerPolicy(policy, contract).act, seen, calls),
-            "onnxruntime": measure(session.act, seen, calls),
+            engine: measure(session.act, seen, calls),
         }
     refused = _refusals(session, row(seen, 0))
     return Certificate(TOLERANCE, parity, refused, latency, machine)
@@ -79,7 +84,10 @@ def _parity(name: str, found: np.ndarray, expected: np.ndarray, source: str) -> 
 
 
 def _other_weights(
-    policy: Policy, session: Session, graph: bytes, contract: Contract, asked: Leaves
+    policy: Policy,
+    session: Session,
+    remade: Callable[[Mapping[str, np.ndarray]], Session],
+    asked: Leaves,
 ) -> Parity:
     """Put other weights in: whatever an optimiser had folded into the graph would show here."""
     other = Deployed(policy)
@@ -89,8 +97,7 @@ def _other_weights(
         if value.is_floating_point():
             scale = CHANGE * (value.abs().mean() + CHANGE)
             value += scale * torch.randn(value.shape, generator=generator)
-    weights = {name: tensors[name].numpy() for name in session.weights}
-    swapped = Session(graph, weights, contract)
+    swapped = remade({name: tensors[name].numpy() for name in session.weights})
     found = np.concatenate([swapped.batch(_single(asked, i)) for i in range(rows_of(asked))])
     leaves = [torch.from_numpy(asked[key]) for key in other.paths]
     with torch.inference_mode():
@@ -106,7 +113,7 @@ def _single(asked: Leaves, index: int) -> Leaves:
 
 def _batched(session: Session, expected: np.ndarray, asked: Leaves) -> dict[str, Parity]:
     """Ask for several at once, where the exporter left the batch axis free."""
-    if session.session.get_inputs()[0].shape[0] == 1:
+    if not session.batches:
         return {}
     return {
         "batched": _parity("batched", session.batch(asked), expected, f"{rows_of(asked)} at once")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from real_robot.runtime.checks import Checks, Observation, in_time
 from real_robot.runtime.contract import Contract
 from real_robot.runtime.policy import ActionChunk
-from robo_offline.export.leaves import Leaves, nest, paths, row, rows_of
+from robo_offline.export.leaves import Leaves, nest, paths, row, rows_of, unstacked
 from robo_offline.policies.policy import Policy
 from robo_offline.policies.select import Expansion
 
@@ -62,7 +62,7 @@ def _settle(module: nn.Module) -> None:
 
 
 class EagerPolicy:
-    """Acts by PyTorch, with the same checks as the runtime's policy: the reference for it."""
+    """Acts by PyTorch, with the same checks as the runtime's session: the reference for it."""
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class EagerPolicy:
         contract: Contract,
         clock: Callable[[], int] = time.monotonic_ns,
     ):
+        contract = contract.stacked()
         self.contract, self.checks, self.clock = contract, Checks(contract), clock
         self.deployed = Deployed(policy)
 
@@ -87,13 +88,19 @@ class EagerPolicy:
 def evaluated(policy: Policy, observations: Leaves) -> np.ndarray:
     """Return the actions (N, H, A) float32 that an evaluation executes from each observation on.
 
-    Asked of the policy itself, step by step and as if each were the first of an episode.
+    Asked of the policy itself, step by step and as if each were the first of an episode, or the
+    first one with so many images before it.
     """
-    where, chunk = paths(policy.algo.spec), policy.algo.cfg.chunk
+    spec, chunk = policy.algo.spec, policy.algo.cfg.chunk
+    where = paths(spec)
     found = []
     for index in range(rows_of(observations)):
-        observation = nest(row(observations, index), where)
+        *before, observation = (
+            nest(leaves, where) for leaves in unstacked(row(observations, index), spec)
+        )
         policy.reset()
+        for earlier in before:
+            policy.see(earlier)
         found.append([policy.act(observation, explore=False) for _ in range(chunk)])
     policy.reset()
     return np.array(found, np.float32)

@@ -29,6 +29,7 @@ from robo_offline.export import environments
 from robo_offline.export.environments import Told
 from robo_offline.export.leaves import FLAT, paths
 from robo_offline.policies.policy import Policy
+from robo_offline.spec import GOAL
 
 
 def contract(
@@ -44,10 +45,12 @@ def contract(
     leaves = []
     for key, path in paths(policy.algo.spec).items():
         box = _box(space, path)
+        stacked = box.dtype == IMAGES and path[:1] != (GOAL,)
+        frames = policy.algo.spec.frames if stacked else 1
         parts = told.observation.get(key) or (Part(key, _size(box), *_unit(box), 1.0),)
         low, high = _bounds(box)
         shape, normaliser = tuple(box.shape), statistics.get(key)
-        leaves.append(Leaf(key, shape, str(box.dtype), low, high, parts, normaliser))
+        leaves.append(Leaf(key, shape, str(box.dtype), low, high, parts, normaliser, frames))
     cameras = tuple(
         Camera(leaf.key, leaf.shape[1], leaf.shape[2], "CHW", "RGB")
         for leaf in leaves

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tensordict import TensorDictBase
 
-from robo_offline.spec import Spec
+from robo_offline.spec import GOAL, Spec, is_image
 
 Leaves = dict[str, np.ndarray]  # contract key -> array, often with a leading axis of rows
 Paths = dict[str, tuple[str, ...]]  # contract key -> where it is in an observation; () is all of it
@@ -41,6 +41,17 @@ def nest(leaves: Mapping[str, Any], where: Paths) -> Any:
             inner = inner.setdefault(name, {})
         inner[path[-1]] = leaves[key]
     return whole
+
+
+def unstacked(leaves: Leaves, spec: Spec) -> list[Leaves]:
+    """Take one row's stacked images apart into the leaves of single steps, the oldest first."""
+    found = [dict(leaves) for _ in range(spec.frames)]
+    for key, path in paths(spec).items():
+        dtype = spec.observation[("observation", *path)].dtype
+        if is_image(dtype, leaves[key].shape) and path[:1] != (GOAL,):
+            for step, image in zip(found, np.split(leaves[key], spec.frames), strict=True):
+                step[key] = image
+    return found
 
 
 def rows_of(leaves: Leaves) -> int:

@@ -92,8 +92,15 @@ def make(
         named = tensors(weights, WEIGHTS)
         session = Session(computation, named, contract)
         certificate = certify(
-            policy, session, computation, contract, seen, source, _cpu(), calls
-        )  # fmt: skip
+            policy,
+            session,
+            lambda others: Session(computation, others, contract),
+            contract,
+            seen,
+            source,
+            _cpu(),
+            calls,
+        )
         files = {WEIGHTS: weights, GRAPH: computation, PROBE: _probe(policy, contract, seen)}
         manifest = PolicyManifest(
             format=FORMAT,
@@ -143,7 +150,7 @@ def _probe(policy: Policy, contract: Contract, seen: Leaves) -> bytes:
     """Return some observations, most of them recorded, and what must come out."""
     count = rows_of(seen)
     chosen = np.linspace(0, count - 1, min(RECORDED, count)).astype(int)
-    drawn = observations.random(contract, PROBED - len(chosen), seed=1)
+    drawn = observations.random(contract.stacked(), PROBED - len(chosen), seed=1)
     asked = {key: np.concatenate([seen[key][chosen], drawn[key]]) for key in drawn}
     probe = {OBSERVATION + key: value for key, value in asked.items()}
     return safetensors.numpy.save({**probe, ACTION: evaluated(policy, asked)})

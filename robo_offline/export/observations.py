@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from omegaconf import DictConfig
 
 from envs.torchrl import EpisodeSeeds
@@ -14,7 +15,9 @@ from real_robot.runtime.contract import IMAGES, Contract, Leaf
 from robo_offline.datasets import load
 from robo_offline.datasets.store import full_id, local_ids
 from robo_offline.export.leaves import Leaves, flatten, paths
-from robo_offline.policies.policy import Policy
+from robo_offline.policies.history import History
+from robo_offline.policies.policy import Policy, tensors
+from robo_offline.replay.buffer import Replay, Window
 
 ROWS = 1024  # recorded, and random
 HUGE = 1e15  # far from any sensor, and its square is a number still
@@ -28,12 +31,14 @@ def recorded(cfg: DictConfig, policy: Policy, env: gymnasium.Env) -> tuple[Leave
     They are drawn from the run's data set. Where there is none on this machine, the policy's own
     evaluation episodes stand in.
     """
-    where = paths(policy.algo.spec)
+    spec = policy.algo.spec
+    where = paths(spec)
     if cfg.dataset and full_id(cfg.dataset) in local_ids():
-        steps = load(cfg.dataset).steps["observation"]
+        steps = load(cfg.dataset).steps
         random = np.random.default_rng(0)
         chosen = np.sort(random.choice(len(steps), min(ROWS, len(steps)), replace=False))
-        return flatten(steps[chosen.tolist()], where), f"data set {cfg.dataset}"
+        rows = Replay.of_steps(steps, Window(1.0, frames=spec.frames))
+        return flatten(rows.observe(torch.from_numpy(chosen)), where), f"data set {cfg.dataset}"
     missing = f", as the data set {cfg.dataset} is not on this machine" if cfg.dataset else ""
     seen = [flatten(observation, where) for observation in _rollouts(policy, env)]
     return _stack(seen), f"evaluation episodes{missing}"
@@ -41,13 +46,15 @@ def recorded(cfg: DictConfig, policy: Policy, env: gymnasium.Env) -> tuple[Leave
 
 def _rollouts(policy: Policy, env: gymnasium.Env) -> Iterator[Any]:
     episodes, over, count, index = EpisodeSeeds(env, 0), True, 0, 0
+    history = History(policy.algo.spec.frames)
     observation: Any = None
     while count < ROWS:
         if over:
             observation, _ = episodes.reset()
             policy.reset(index)
+            history.begin()
             index += 1
-        yield observation
+        yield history.add(tensors(observation))
         count += 1
         action = policy.act(observation, explore=False)
         observation, _, terminated, truncated, _ = episodes.step(action)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ class Deterministic(nn.Module):
         init: Init = uniform,
         last: Init | None = None,
         bias: float = 0.0,
+        activation: Callable[[], nn.Module] = nn.ReLU,
     ):
         super().__init__()
         self.encoder, self.noise = encoder, noise
@@ -41,6 +42,7 @@ class Deterministic(nn.Module):
             init=init,
             last=last,
             bias=bias,
+            activation=activation,
         )
 
     def mode(self, observation: Any) -> Tensor:  # (B, *action_shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -76,6 +76,46 @@ class RescaledGaussian(Gaussian):
     def std(self) -> Tensor:
         low, high = self.bounds
         return (low + (high - low) * self.log_std.sigmoid()).exp()
+
+
+class UnitGaussian(nn.Module):
+    """N(f(s), 1), whose likelihood is the squared error to a mean that nothing bounds.
+
+    The density has a std of one, as in OGBench (arXiv 2410.20092); `noise` is the std of what
+    exploration adds, since one fills the whole range. What is executed is clipped to [-1, 1].
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        action_shape: Sequence[int],
+        hidden: Sequence[int],
+        *,
+        noise: float = 0.1,
+        init: Init = uniform,
+        last: Init | None = None,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ):
+        super().__init__()
+        self.encoder, self.noise = encoder, noise
+        self.action_shape = torch.Size(action_shape)
+        size = self.action_shape.numel()
+        self.net = mlp(encoder.dim, hidden, size, init=init, last=last, activation=activation)
+
+    def mode(self, observation: Any) -> Tensor:  # (B, *action_shape)
+        return self.net(self.encoder(observation)).unflatten(-1, self.action_shape)
+
+    def sample(self, observation: Any) -> Tensor:
+        action = self.mode(observation).clamp(-1, 1)
+        return action + self.noise * torch.randn_like(action)
+
+    def log_prob(self, observation: Any, action: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.log_prob_at(self.mode(observation), action, mask)
+
+    @staticmethod
+    def log_prob_at(mean: Tensor, action: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log-probability (B,) of actions around a mean that is known already."""
+        return sum_event(-0.5 * (action - mean).square() - HALF_LOG_TWO_PI, mask)
 
 
 class SquashedGaussian(nn.Module):

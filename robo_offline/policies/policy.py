@@ -12,6 +12,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
 from robo_offline.algorithm import Algorithm
+from robo_offline.policies.history import History
 from robo_offline.policies.select import Own
 
 
@@ -20,7 +21,8 @@ class Policy(TensorDictModuleBase):
 
     A chunk is decided at the episode's start and whenever the last one is used up, and executed
     open loop. Exploration draws from a stream of its own, seeded by (seed, episode), so what it
-    does depends on nothing that the learner drew in between, nor on the process it runs in.
+    does depends on nothing that the learner drew in between, nor on the process it runs in. Where
+    the networks see several images of a camera, they are those of this episode's last steps.
     """
 
     in_keys = ["observation", "is_init", "episode"]
@@ -44,8 +46,9 @@ class Policy(TensorDictModuleBase):
         self.reset()
 
     def reset(self, episode: int = 0) -> None:
-        """Forget the chunk and start the random stream of this episode."""
+        """Forget chunk and images, and start the random stream of this episode."""
         self.queue: list[Tensor] = []
+        self.history = History(self.algo.spec.frames)
         self.time, self.guided = 0, False
         generator = torch.Generator().manual_seed(_mix(self.seed, episode))
         self.stream = generator.get_state()
@@ -58,7 +61,11 @@ class Policy(TensorDictModuleBase):
     def act(self, observation: Any, explore: bool | None = None) -> np.ndarray:
         """Choose the next action (A,) for one raw observation: an array, or a dict of arrays."""
         explore = self.explore if explore is None else explore
-        return self._next(_tensors(observation), explore).numpy()
+        return self._next(tensors(observation), explore).numpy()
+
+    def see(self, observation: Any) -> None:
+        """Take note of a raw observation in which something else acts."""
+        self.history.add(tensors(observation))
 
     def forward(self, td: TensorDictBase) -> TensorDictBase:
         """Write `action` for TorchRL's collectors; one environment, no batch axis."""
@@ -69,6 +76,7 @@ class Policy(TensorDictModuleBase):
 
     @torch.no_grad()
     def _next(self, observation: Any, explore: bool) -> Tensor:
+        observation = self.history.add(observation)
         if not self.queue:
             with _stream(self):
                 if self.time == 0:
@@ -105,8 +113,9 @@ def _mix(seed: int, episode: int) -> int:
     return int(np.random.SeedSequence((seed, episode)).generate_state(1, np.uint64)[0]) >> 1
 
 
-def _tensors(observation: Any) -> Any:
+def tensors(observation: Any) -> Any:
+    """Make tensors of a raw observation: an array, or a dict of arrays."""
     if isinstance(observation, dict):
-        leaves = {key: _tensors(value) for key, value in observation.items()}
+        leaves = {key: tensors(value) for key, value in observation.items()}
         return TensorDict(leaves, [])
     return torch.as_tensor(observation)

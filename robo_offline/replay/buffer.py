@@ -19,9 +19,12 @@ from torchrl.data import LazyMemmapStorage, LazyTensorStorage
 
 from robo_offline.errors import UserError
 from robo_offline.policies.action_range import ActionRange
+from robo_offline.replay import frames
+from robo_offline.replay.hindsight import Hindsight
 from robo_offline.replay.returns import return_to_go
 from robo_offline.replay.samplers import Sampler, Uniform
 from robo_offline.schema import DATASET, HUMAN, NEXT_ACTION, OWN, RETURN_TO_GO, Batch
+from robo_offline.spec import GOAL, MadeOf
 
 LEAVES = ("observation", "action", "reward", "terminated", "truncated", "success")
 
@@ -37,6 +40,9 @@ class Window:
     reward_shift: float = 0.0
     action_range: ActionRange | None = None  # batches hold the policy's units, storage the executed
     extras: tuple[str, ...] = ()  # of schema.EXTRAS, what the algorithm needs besides
+    hindsight: Hindsight | None = None  # gives batches other goals than the rows have, if any
+    goal: MadeOf | None = None  # what goals are made of
+    frames: int = 1  # images of each camera that lie behind one another
 
     @property
     def length(self) -> int:
@@ -62,10 +68,12 @@ class Replay:
         options = {} if scratch is None else {"scratch_dir": str(scratch), "existsok": True}
         self.storage = storage(capacity, **options)
         self.rows: Any = None  # TensorDictBase, once there is an episode
+        self.seen: Any = None  # what of its observations batches hold as they are
         self.episodes: deque[tuple[int, int]] = deque()  # (first row, steps), oldest first
         self.cursor = 0  # where the next episode begins
         self.total = 0  # episodes ever appended
         self.remaining = torch.zeros(capacity, dtype=torch.int64)  # steps from a row to the end
+        self.first = torch.zeros(capacity, dtype=torch.int64)  # row where a row's episode begins
         self.demonstration = torch.zeros(capacity, dtype=torch.bool)  # rows worth imitating
         self.return_to_go = torch.zeros(capacity if RETURN_TO_GO in window.extras else 0)
         self.priority = torch.zeros(capacity if self.sampler.prioritized else 0)  # 0 is nobody's
@@ -84,12 +92,13 @@ class Replay:
         """Serve a data set's rows as they lie, without a copy."""
         replay = cls(0, window, source=source, sampler=sampler)
         replay.capacity = len(steps)
-        replay.rows = steps.select(*LEAVES)
+        replay._serve(steps.select(*LEAVES))
         final = steps["final"].nonzero().squeeze(-1)
         first = torch.cat([torch.zeros(1, dtype=torch.int64), final[:-1] + 1])
         replay.episodes = deque(zip(first.tolist(), (final - first).tolist(), strict=True))
         end = torch.repeat_interleave(final, final - first + 1)
         replay.remaining = end - torch.arange(len(steps))
+        replay.first = torch.repeat_interleave(first, final - first + 1)
         replay.demonstration = _worth_imitating(steps["success"], first, final)
         if RETURN_TO_GO in window.extras:
             replay.return_to_go = torch.cat(
@@ -146,9 +155,12 @@ class Replay:
         self.storage.set(torch.arange(first, first + rows), leaves)
         # TorchRL counts the rows written, as if there were no gaps: give it no say in the length.
         self.storage._len = self.capacity
-        self.rows = self.storage[:]
+        self._serve(self.storage[:])
         self.remaining[first : first + rows] = torch.arange(rows - 1, -1, -1)
-        worth = bool(episode["success"].any()) | (leaves["source"] == HUMAN)
+        self.first[first : first + rows] = first
+        person = leaves["source"] == HUMAN
+        helped_later = person.flip(0).cumsum(0).flip(0) > 0  # what made help needed is no example
+        worth = person | (bool(episode["success"].any()) & ~helped_later)
         self.demonstration[first : first + rows] = worth
         if RETURN_TO_GO in self.window.extras:
             self.return_to_go[first : first + rows] = self._returns(episode)
@@ -157,6 +169,11 @@ class Replay:
             self.priority[first : first + rows - 1] = likeliest
         self.episodes.append((first, rows - 1))
         self._starts = self._taught = None
+
+    def _serve(self, rows: Any) -> None:
+        self.rows, self.seen = rows, rows["observation"]
+        if self.window.hindsight is not None:
+            self.seen = self.seen.exclude(GOAL)  # it is drawn anew
 
     def export(self, since: int) -> tuple[TensorDictBase, Tensor]:
         """Return the rows of all episodes from number `since` on, and how many rows each has."""
@@ -244,11 +261,13 @@ class Replay:
             batch["return_to_go"] = self.return_to_go[start]
         if NEXT_ACTION in w.extras:
             following |= self._next_actions(start + length)
+        if w.hindsight is not None:
+            w.hindsight.relabel(self, start, length, batch, following)
         return TensorDict({**batch, "next": following}, start.shape)
 
     def observe(self, row: Tensor) -> Any:
         """Return what was seen at the given rows (B,)."""
-        return self.rows["observation"][row]
+        return frames.gather(self.seen, row, self.first[row], self.window.frames)
 
     def _source(self, start: Tensor) -> Tensor:
         known = self.rows.get("source", None)  # a data set has one for all of its rows

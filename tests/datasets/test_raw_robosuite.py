@@ -76,6 +76,29 @@ def test_the_observation_is_that_of_the_training_environment(tmp_path, recorded)
     assert np.allclose(one.observation[0], first, atol=1e-6)
 
 
+def test_cameras_and_keys_are_those_of_an_environment_that_is_made_with_them(tmp_path, recorded):
+    from envs.robosuite import Robosuite
+
+    xml, states = recorded
+    write(tmp_path / "demo.hdf5", xml, {"demo_1": (states[:3], np.zeros((3, 7)))})
+    seen = {"cameras": ["agentview", "robot0_eye_in_hand"], "image_size": 24}
+    keys = ["robot0_gripper_qpos", "robot0_eef_pos"]
+    try:
+        (one,), source = read(tmp_path, keys=keys, **seen)
+    except UserError as error:
+        pytest.skip(f"no OpenGL here: {error.found}")
+    environment = Robosuite("Lift", observation_keys=keys, **seen)
+    first, _ = environment.reset(seed=3)
+    assert environment.observation_space.contains({k: v[0] for k, v in one.observation.items()})
+    environment.close()
+    assert np.allclose(one.observation["state"][0], first["state"], atol=1e-6)
+    for camera in seen["cameras"]:
+        image = one.observation[camera][0].astype(int)
+        assert np.abs(image - first[camera]).mean() < 2, camera
+        assert (image[0] > image[1:].max(0) + 40).any()  # the cube is red
+    assert source.environment["observation_keys"] == keys
+
+
 def test_failures_are_truncated_and_demonstrations_come_in_the_order_of_their_numbers(
     tmp_path, recorded
 ):

@@ -13,6 +13,7 @@ from robo_offline.policies.gaussian import (
     Gaussian,
     RescaledGaussian,
     SquashedGaussian,
+    UnitGaussian,
     log_det_tanh,
 )
 
@@ -102,3 +103,33 @@ def test_a_rescaled_std_keeps_its_bounds_and_finds_its_way_back_from_them():
     assert torch.allclose(actor.std().log(), torch.tensor([-6.0, 0.0]), atol=1e-2)
     (gradient,) = torch.autograd.grad(actor.std().log().sum(), [actor.log_std])
     assert (gradient > 0).all()
+
+
+def test_a_unit_gaussian_has_a_density_of_std_one_and_a_mean_without_bounds():
+    actor, action = head(UnitGaussian), torch.rand(6, 2) * 2 - 1
+    with torch.no_grad():
+        actor.net[-1].bias.fill_(3.0)
+        mean = actor.mode(OBSERVATION)
+        found = actor.log_prob(OBSERVATION, action)
+    assert mean.max() > 1
+    expected = stats.norm.logpdf(action.numpy(), mean.numpy(), 1.0).sum(-1)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
+
+
+def test_a_unit_gaussian_explores_by_its_noise_around_what_it_would_execute():
+    torch.manual_seed(0)
+    actor = head(UnitGaussian, noise=0.1)
+    many = OBSERVATION[:1].expand(4000, -1)
+    with torch.no_grad():
+        actor.net[-1].bias.fill_(5.0)  # far outside
+        sample = actor.sample(many)
+    assert sample.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert sample.std().item() == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_unit_gaussian_leaves_the_filler_of_a_chunk_out():
+    actor, mask = head(UnitGaussian, (3, 2)), torch.tensor([[True, True, False]] * 6)
+    action = torch.rand(6, 3, 2)
+    before = actor.log_prob(OBSERVATION, action, mask)
+    action[:, 2] = 0.9
+    assert torch.equal(actor.log_prob(OBSERVATION, action, mask), before)

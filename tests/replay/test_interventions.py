@@ -46,6 +46,15 @@ def test_what_a_person_did_is_worth_imitating_even_where_the_episode_failed():
     assert torch.equal(batch["demonstration"], batch["source"] == HUMAN)
 
 
+def test_what_led_to_a_persons_help_is_no_example_though_the_episode_succeeded():
+    rows = taught_episode(1, 10, slice(4, 6), "terminated")
+    rows["success"][9] = True
+    own = Replay(100, Window(0.9))
+    own.extend(rows)
+    worth = own.gather(own.starts)["demonstration"].tolist()
+    assert worth == [False] * 4 + [True] * 6  # the person's steps, and those that then succeeded
+
+
 def test_interventions_are_drawn_with_the_demonstrations_by_their_number():
     mixed = mixture(fraction=0.5)  # 12 rows of data, 4 of a person
     logged = human = 0
