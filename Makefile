@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := sim,video,log,robot,deploy,franka,ur,dev
+EXTRAS := sim,goals,video,log,robot,ray,deploy,franka,ur,dev
 
 .PHONY: demo test install clean
 .DEFAULT_GOAL := demo
@@ -15,7 +15,8 @@ test: $(VENV)/installed
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
 	@"$(BIN)/mypy"
-	@"$(BIN)/python" -m pytest
+	@"$(BIN)/python" -m pytest -m "not real_time" -n auto --maxprocesses 4 --dist loadfile
+	@"$(BIN)/python" -m pytest -m real_time
 
 install: $(VENV)/installed
 
