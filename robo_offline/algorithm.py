@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -14,9 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from robo_offline.encoders import Encoder
+from robo_offline.encoders.fusion import lend
 from robo_offline.errors import UserError, nearest
 from robo_offline.policies.action_range import ActionRange
-from robo_offline.schema import EXTRAS, Batch
+from robo_offline.schema import ACTOR_GOAL, EXTRAS, SUBGOALS, Batch
 from robo_offline.spec import Spec
 
 Loss = tuple[Tensor, dict[str, Tensor]]
@@ -34,6 +36,7 @@ class Config:
     lr: dict[str, float]  # Adam step per module; `default` serves those not named
     offline_decay: tuple[str, ...]  # modules whose lr falls to 0 over the offline phase (cosine)
     chunk: int  # actions decided at once and executed open loop; 1 is step by step
+    frames: int  # images of each camera that are seen at once, the last ones; 1 is the present one
     data_range: bool  # the policy's [-1, 1] is as far as the data goes, per dimension
 
 
@@ -58,6 +61,13 @@ class Algorithm(nn.Module):
         super().__init__()
         self.cfg = cfg
         _check_values(cfg)
+        if spec.goal is None and {ACTOR_GOAL, SUBGOALS} & set(self.needs):
+            raise UserError(
+                f"{type(self).__name__} learns to reach goals, and there are none here",
+                expected="an environment with goals, such as env=goal/point_maze_umaze",
+                remedy="such an env together with goals=..., or an algorithm without goals; "
+                "in Python data.spec.with_goal(Spec.of(env).goal)",
+            )
         if cfg.data_range and action_scale is None:
             raise UserError(
                 "data_range needs the scale of the data's actions",
@@ -66,8 +76,12 @@ class Algorithm(nn.Module):
         scale = action_scale if cfg.data_range else torch.ones(spec.step_dim)
         assert scale is not None
         self.action_range = ActionRange(scale)
-        self.spec = spec.with_step_dim(self.action_range.step_dim).chunked(cfg.chunk)
+        stacked = spec.stacked(cfg.frames)
+        self.spec = stacked.with_step_dim(self.action_range.step_dim).chunked(cfg.chunk)
+        if stacked is not spec:  # the encoder was told of single images
+            encoder = partial(encoder, spec=stacked)
         self.build(self.spec, encoder)
+        lend(self, dict(self.targets))
         self._check()
 
     @classmethod
@@ -174,6 +188,7 @@ def _check_values(cfg: Any) -> None:
         "discount": (0 <= cfg.discount <= 1, "within [0, 1]"),
         "tau": (0 <= cfg.tau <= 1, "within [0, 1]"),
         "chunk": (cfg.chunk >= 1, "at least 1"),
+        "frames": (cfg.frames >= 1, "at least 1"),
         "num_min": (
             1 <= getattr(cfg, "num_min", 1) <= getattr(cfg, "num_critics", math.inf),
             "from 1 to num_critics",

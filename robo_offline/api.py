@@ -31,7 +31,7 @@ def environment(name: str, **values: Any) -> Callable[[], gymnasium.Env]:
 
 def encoder(data: Dataset) -> EncoderFactory:
     """Return what makes state encoders that normalise by the statistics of a data set."""
-    return partial(State, data.spec, observation_statistics(data))
+    return partial(State, spec=data.spec, statistics=observation_statistics(data))
 
 
 def offline(**values: Any) -> Any:

@@ -22,16 +22,23 @@ from robo_offline.algorithm import Algorithm
 from robo_offline.datasets import Dataset, load
 from robo_offline.datasets.best import best_episodes
 from robo_offline.datasets.cache import cache_root
+from robo_offline.datasets.features import Features
+from robo_offline.datasets.goals import comparable
 from robo_offline.datasets.no_ops import drop_no_ops
 from robo_offline.datasets.statistics import observation_statistics
+from robo_offline.encoders.fusion import Fusion
 from robo_offline.engine.divergence import largest_return
 from robo_offline.engine.learner import Learner
 from robo_offline.errors import UserError
 from robo_offline.evaluate import Evaluator
+from robo_offline.phases.collector import Choice, Here
 from robo_offline.phases.run import Run
 from robo_offline.policies.action_range import scale_of
 from robo_offline.policies.select import Own
+from robo_offline.replay import hindsight
+from robo_offline.replay.augment import NO_AUGMENT, Augment
 from robo_offline.replay.buffer import Replay, Window
+from robo_offline.replay.hindsight import Hindsight, Shares
 from robo_offline.replay.mixture import Mixture
 from robo_offline.replay.samplers import Sampler
 from robo_offline.schema import check
@@ -61,6 +68,8 @@ def dataset_and_spec(cfg: DictConfig) -> tuple[Dataset | None, Spec]:
         data = drop_no_ops(data) if cfg.drop_no_ops else data
     spec = environment_spec(cfg)
     if data is not None:
+        told = goals(cfg)
+        data = comparable(data, spec, commanded=told is None or told.commands)
         differences = data.spec.difference(spec)
         if differences:
             raise UserError(
@@ -108,7 +117,11 @@ def mixture(cfg: DictConfig, algo: Algorithm, data: Dataset | None, scratch: Pat
         r.reward_shift,
         algo.action_range,
         algo.needs,
+        goals(cfg),
+        algo.spec.goal,
+        algo.spec.frames,
     )
+    hindsight.check(window)
     how = sampler(r.sampler)
     offline = Replay.of_steps(data.steps, window, sampler=how) if data is not None else None
     online = Replay(
@@ -117,6 +130,22 @@ def mixture(cfg: DictConfig, algo: Algorithm, data: Dataset | None, scratch: Pat
     mixed: Mixture = instantiate(r.mixture, offline, online, _convert_="all")
     mixed.bind(algo)
     return mixed
+
+
+def goals(cfg: DictConfig) -> Hindsight | None:
+    """Build what tells batches their goals; None where they keep their own."""
+    chosen = cfg.get("goals")  # a run from before there were goals has none
+    if not chosen:
+        return None
+    values = DictConfig(OmegaConf.to_container(chosen, resolve=True))
+    parts = {
+        "reached": get_class(values.reached._target_),
+        **dict.fromkeys(("value", "actor"), Shares),
+    }
+    built = {
+        name: cls(**typed(cls, values.pop(name), f"goals.{name}")) for name, cls in parts.items()
+    }
+    return Hindsight(**built, **typed(Hindsight, values, "goals"))
 
 
 def sampler(cfg: DictConfig) -> Sampler:
@@ -128,6 +157,47 @@ def sampler(cfg: DictConfig) -> Sampler:
 def acting(cfg: DictConfig) -> Own:
     """Build the choice of who acts in the online phase."""
     return instantiate(cfg.acting)
+
+
+def collector(cfg: DictConfig) -> Choice:
+    """Build the choice of where experience is collected; here in a run from before there was one.
+
+    Raises UserError where it is not possible.
+    """
+    if not cfg.get("collector"):
+        return Here()
+    cls = get_class(cfg.collector._target_)
+    chosen = cls(**typed(cls, cfg.collector, "collector"))
+    ahead = [name for name, node in cfg.phase.items() if node.get("second_process")]
+    if ahead and not isinstance(chosen, Here):
+        raise UserError(
+            f"phase.{ahead[0]}.second_process is for collector=here",
+            remedy="leave it away: the actor has a process of its own already",
+        )
+    return chosen
+
+
+def augment(cfg: DictConfig) -> Augment:
+    """Build how the images of a batch are varied; a run from before there was it does not."""
+    return instantiate(cfg.augment, _convert_="all") if cfg.get("augment") else NO_AUGMENT
+
+
+def features(algo: Algorithm, varied: Augment) -> Features:
+    """Find the frozen networks of an algorithm, whose features take the place of images.
+
+    Raises UserError where images would be varied that no network looks at.
+    """
+    eyes: dict[tuple[str, ...], Any] = {}
+    for part in algo.modules():
+        if isinstance(part, Fusion):
+            eyes |= part.frozen()
+    if eyes and varied.steps:
+        raise UserError(
+            "a frozen encoder's features are computed once, so its images cannot be varied",
+            expected="augment=none, or encoder.camera.frozen=false",
+            found=f"augment with {len(varied.steps)} steps",
+        )
+    return Features(eyes)
 
 
 def learner(cfg: DictConfig, algo: Algorithm) -> Learner:
@@ -205,8 +275,10 @@ def check_values(cfg: DictConfig) -> None:
     """Refuse values of a wrong type or without sense, before anything is built."""
     typed(ReplayValues, cfg.replay, "replay")
     sampler(cfg.replay.sampler)
+    goals(cfg)
     typed(EvaluationValues, cfg.evaluation, "evaluation")
     phases(cfg)
+    collector(cfg)
 
 
 def run(cfg: DictConfig, directory: Path) -> Run:
@@ -234,9 +306,12 @@ def assemble(
         video_episodes=cfg.evaluation.video_episodes,
         score_range=data.score_range if data is not None else None,
     )
+    varied = augment(cfg)
+    seen = features(algo, varied)
+    data = seen.dataset(data) if data is not None else None
     replay = mixture(cfg, algo, data, directory / "replay")
     if replay.offline is not None:  # one batch against the contract, before any work
-        check(replay.offline.gather(replay.offline.starts[:64]), algo.spec)
+        check(replay.offline.gather(replay.offline.starts[:64]), seen.spec(algo.spec))
         longest = max(steps for _, steps in replay.offline.episodes)
         if algo.cfg.chunk > longest:
             raise UserError(
@@ -257,9 +332,14 @@ def assemble(
         environment=make,
         evaluator=evaluator,
         acting=acting(cfg),
+        collector=collector(cfg),
+        augment=varied,
+        features=seen,
         seed=cfg.seed,
     )
     if replay.offline is not None:
-        reward = cfg.replay.reward_scale * replay.offline.rows["reward"] + cfg.replay.reward_shift
+        told = replay.offline.window.hindsight
+        raw = replay.offline.rows["reward"] if told is None else told.rewards
+        reward = cfg.replay.reward_scale * raw + cfg.replay.reward_shift
         result.bound = largest_return(reward, algo.cfg.discount)
     return result

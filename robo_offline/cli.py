@@ -171,6 +171,9 @@ def _export(arguments: list[str]) -> int:
     parser.add_argument(
         "--successor-of", type=Path, metavar="BUNDLE", help="keep its graph, for a running robot"
     )
+    parser.add_argument(
+        "--compiled", type=Path, metavar="FOLDER", help="also as native code, which needs torch"
+    )
     options = parser.parse_args(arguments)
     from robo_offline.export import export
 
@@ -182,6 +185,7 @@ def _export(arguments: list[str]) -> int:
         rate_hz=options.rate,
         descriptor_hash=options.descriptor,
         successor_of=options.successor_of,
+        compiled=options.compiled,
     )
     told = manifest.certificate
     for name, parity in told.parity.items():
@@ -196,6 +200,8 @@ def _export(arguments: list[str]) -> int:
         )
     signed = "signed" if options.sign else "not signed"
     print(f"bundle: {options.to} (version {manifest.version}, {signed})")
+    if options.compiled:
+        print(f"compiled by AOTInductor: {options.compiled}")
     return 0
 
 

@@ -195,7 +195,7 @@ def play(env: gymnasium.Env, policy: Behaviour, seed: int, index: int) -> Episod
         observations.append(observation)
         steps.append(
             {
-                "action": action,
+                "action": np.asarray(info.get("executed", action), np.float32),
                 "reward": np.float32(reward),
                 "terminated": np.bool_(terminated),
                 "truncated": np.bool_(truncated),

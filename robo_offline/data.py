@@ -30,10 +30,11 @@ def _parser() -> argparse.ArgumentParser:
         "import",
         help="store logged demonstrations as a Minari data set",
         description="Store logged demonstrations as a Minari data set. The format is found by "
-        "content: raw robosuite demonstrations, robomimic HDF5, D4RL HDF5, Adroit DAPG pickles, "
-        "policy-log pickles; or give a Minari id.",
+        "content: raw robosuite demonstrations, robomimic HDF5, D4RL HDF5, OGBench npz, "
+        "Adroit DAPG pickles, policy-log pickles, folders of episodes that a robot lived through; "
+        "or give a Minari id.",
     )
-    add.add_argument("source", nargs="+", help="files of one kind, or a Minari id")
+    add.add_argument("source", nargs="+", help="files or folders of one kind, or a Minari id")
     add.add_argument("--to", required=True, metavar="NAME", help="for example lift/human-v0")
     add.add_argument(
         "--cameras", default="", help="render images of these, e.g. agentview,frontview"
@@ -41,7 +42,11 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--image-size", type=int, default=84, help="pixels, square (default 84)")
     add.add_argument("--horizon", type=int, help="time limit, where the file does not say")
     add.add_argument("--keep-tail", action="store_true", help="keep what follows the first success")
-    add.add_argument("--keys", default="", help="observation keys of robomimic files, in order")
+    add.add_argument(
+        "--keys",
+        default="",
+        help="what makes up the state, in order, e.g. robot0_eef_pos,robot0_eef_quat",
+    )
     add.add_argument("--filter", metavar="KEY", help="only this filter key of a robomimic file")
     add.add_argument("--overwrite", action="store_true", help="replace a data set of that name")
     add.add_argument("--json", action="store_true")

@@ -37,6 +37,7 @@ class Outcome:
     episode_return: float
     length: int
     frames: list[np.ndarray] | None = None
+    task: int | None = None  # which one it was, of an environment with several
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,16 @@ class Evaluation:
             "length_mean": float(np.mean([outcome.length for outcome in self.outcomes])),
             "normalised_score": self._normalised(mean),
             "seed": self.seed,
+        } | self._by_task()
+
+    def _by_task(self) -> dict[str, float]:
+        """Success rate of every task, where the environment has several."""
+        tasks = sorted({outcome.task for outcome in self.outcomes if outcome.task is not None})
+        return {
+            f"success_rate_task_{task}": float(
+                np.mean([outcome.success for outcome in self.outcomes if outcome.task == task])
+            )
+            for task in tasks
         }
 
     def _normalised(self, mean: float) -> float | None:
@@ -186,6 +197,7 @@ def play(
     """Run one episode, fixed by (seed, index), without exploration."""
     episode = EpisodeSeeds(env, seed, first_episode=index)
     observation, info = episode.reset()
+    task = info.get("task")
     policy.reset(index)
     total, length, over, success = 0.0, 0, False, bool(info.get("success", False))
     frames: list[np.ndarray] | None = [] if render else None
@@ -201,7 +213,7 @@ def play(
         over = bool(terminated or truncated)
     if frames is not None:
         frames = _add_frame(frames, env)
-    return Outcome(index, success, total, length, frames)
+    return Outcome(index, success, total, length, frames, task)
 
 
 def _add_frame(frames: list[np.ndarray], env: gymnasium.Env) -> list[np.ndarray] | None:

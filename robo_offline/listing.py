@@ -19,7 +19,7 @@ from robo_offline.config import choices
 # phase here: this says what was published, and what the suite runs.
 OFFLINE = (
     *("awr", "bc", "bc_filtered", "cql", "cql_rho", "doge", "edac", "lb_sac", "msg", "prdc"),
-    *("rorl", "sac_n", "td3_bc"),
+    *("rorl", "sac_n", "td3_bc", "gcbc", "gcivl", "gciql", "hiql", "actionable_models"),
 )
 ONLINE = ("droq", "redq", "rlpd", "sac", "td3", "tqc")
 COLUMNS = {
@@ -32,7 +32,12 @@ COLUMNS = {
     "speed": "updates / s",
 }
 WIDE, SHORT = 120, ("name", "idea", "phases", "score")  # characters that all columns want
-NEEDS = {"return_to_go": "returns to go", "next_action": "next actions"}
+NEEDS = {
+    "return_to_go": "returns to go",
+    "next_action": "next actions",
+    "actor_goal": "goals",
+    "subgoals": "subgoals",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -77,6 +82,12 @@ def class_of(name: str) -> Any:
     values = OmegaConf.load(str(files("configs").joinpath(f"algo/{name}.yaml")))
     module, cls, _ = str(OmegaConf.select(values, "_target_")).rsplit(".", 2)
     return getattr(import_module(module), cls)
+
+
+def without_goals() -> list[str]:
+    """Name the algorithms that learn from any environment, not from goals alone."""
+    names = [name for name in choices("algo") if name != "base"]
+    return [name for name in names if "actor_goal" not in class_of(name).needs]
 
 
 def phases(name: str) -> str:

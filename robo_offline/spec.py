@@ -5,7 +5,7 @@ It is read off an environment, a data set or a robot, and an algorithm sees noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,11 +29,15 @@ class Spec:
     Where there are goals, one of the leaves is `goal`, a composite of leaves that have the names of
     those they are taken from: `goal` here says which, so that any observation shows the goal that
     it achieves.
+
+    With `frames` above 1 the images of the last few steps lie behind one another on the channels,
+    the newest last; a goal is no movement, and stays one image.
     """
 
     observation: Composite
     action: Bounded
     goal: MadeOf | None = None
+    frames: int = 1
 
     @property
     def action_shape(self) -> torch.Size:
@@ -59,6 +63,24 @@ class Spec:
         shape = (self.step_dim,) if horizon == 1 else (horizon, self.step_dim)
         return replace(self, action=_bounded(*shape))
 
+    def stacked(self, frames: int) -> Spec:
+        """The same spec for a policy that sees the last `frames` images (C, H, W) of each camera.
+
+        Raises UserError where there are none, because nothing else is stacked.
+        """
+        if frames == self.frames:
+            return self
+        assert self.frames == 1, "these images are stacked already"
+        found = _stacked(self.observation, frames)
+        if _shapes(replace(self, observation=found)) == _shapes(self):
+            raise UserError(
+                f"algo.frames={frames} stacks images, and there are none",
+                expected="observations with a leaf of uint8 (C, H, W)",
+                found="; ".join(f"{key} {shape}" for key, shape in _shapes(self).items()),
+                remedy="algo.frames=1, or env.cameras=[...]",
+            )
+        return replace(self, observation=found, frames=frames)
+
     def without_goal(self) -> Spec:
         """The same spec for what sees the state alone."""
         return self._only({key for key in self._leaves if key != GOAL})
@@ -79,9 +101,15 @@ class Spec:
         """Return the goal that each of some observations (B rows) achieves, leaf by leaf."""
         assert self.goal is not None, "there are no goals here"
         return {
-            key: observation[key] if entries is None else observation[key][..., list(entries)]
+            key: self._newest(observation[key])
+            if entries is None
+            else observation[key][..., list(entries)]
             for key, entries in self.goal.items()
         }
+
+    def _newest(self, leaf: Any) -> Any:
+        stacked = self.frames > 1 and is_image(leaf.dtype, leaf.shape[1:])
+        return leaf[:, -leaf.shape[1] // self.frames :] if stacked else leaf
 
     @property
     def _leaves(self) -> Any:
@@ -122,6 +150,25 @@ class Spec:
             for key in sorted(ours | theirs)
             if ours.get(key) != theirs.get(key)
         ]
+
+
+def is_image(dtype: torch.dtype, shape: Sequence[int]) -> bool:
+    """Whether a leaf of an observation is what a camera saw: uint8 (C, H, W).
+
+    Or float16 (D, h, w), what a frozen network said of it.
+    """
+    return dtype in (torch.uint8, torch.float16) and len(shape) == 3
+
+
+def _stacked(leaves: Composite, frames: int) -> Composite:
+    found = {}
+    for key, leaf in leaves.items():
+        if isinstance(leaf, Composite):
+            leaf = leaf if key == GOAL else _stacked(leaf, frames)
+        elif is_image(leaf.dtype, leaf.shape):
+            leaf = Unbounded((frames * leaf.shape[0], *leaf.shape[1:]), dtype=leaf.dtype)
+        found[key] = leaf
+    return Composite(found)
 
 
 def _bounded(*shape: int) -> Bounded:

@@ -16,7 +16,10 @@ from robo_offline.errors import UserError, nearest
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one benchmark: a module of this package with `add_arguments` and `measure`."""
+    """Run one benchmark: a module of this package with `add_arguments` and `measure`.
+
+    Where it has `show`, that is how its figures are shown to a person.
+    """
     names = {m.name.replace("_", "-") for m in iter_modules(__path__) if not m.ispkg}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: robo-offline bench {'|'.join(sorted(names))} [--json]")
@@ -31,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(rest)
     figures = {"bench": name, **module.measure(options), "machine": machine()}
     if not options.json:
-        _show(figures)
+        getattr(module, "show", _show)(figures)
     print(json.dumps(figures))
     return 0
 

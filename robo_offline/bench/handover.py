@@ -22,6 +22,7 @@ from robo_offline.analysis.intervals import Interval, finite, mean_bootstrap
 from robo_offline.bench import jobs, scores
 from robo_offline.bench.tasks import MEDIUM, REAL_DATA, TASKS, ready
 from robo_offline.config import choices
+from robo_offline.listing import without_goals
 
 NAME = "handover"
 LIFT, LIFT_DATA = "lift_human", "lift/human-v0"
@@ -53,7 +54,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         return jobs.found_or_refused(NAME)
     known = [LIFT, *(name for name, task in TASKS.items() if task.by_success)]
     tasks = jobs.chosen(options.tasks, known, "task that is judged by success")
-    every = [name for name in choices("algo") if name != "base"]
+    every = without_goals()
     methods = jobs.chosen(options.methods, every, "algorithm")
     tasks = [task for task in tasks if _ready(task, options)]
     items = [

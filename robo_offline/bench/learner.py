@@ -25,7 +25,7 @@ from typing import Any
 
 from robo_offline.bench import isolated, jobs
 from robo_offline.bench.updates import ask, start
-from robo_offline.config import choices
+from robo_offline.listing import without_goals
 
 NAME = "learner"
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
@@ -68,7 +68,7 @@ def load() -> float:
 
 def cost(options: argparse.Namespace, earlier: Mapping[str, Any]) -> dict[str, Any]:
     """Milliseconds of CPU per update, memory and parameters, algorithm by algorithm."""
-    every = [name for name in choices("algo") if name != "base"]
+    every = without_goals()
     names = jobs.chosen(options.algos, every, "algorithm") or every
     rows = {name: apart(cost_of, name, options.seconds) for name in names}
     return {"algos": dict(sorted((earlier.get("algos", {}) | rows).items()))}
@@ -135,7 +135,7 @@ def _resident(key: str) -> float:
 
 def compilation(options: argparse.Namespace, earlier: Mapping[str, Any]) -> dict[str, Any]:
     """Seconds to the first compiled updates, without and with a cache on the disk."""
-    every = [name for name in choices("algo") if name != "base"]
+    every = without_goals()
     rows = dict(earlier.get("algos", {}))
     for name in jobs.chosen(options.compiled, every, "algorithm"):
         with tempfile.TemporaryDirectory() as cache:

@@ -14,7 +14,6 @@ from typing import Any
 from robo_offline import listing
 from robo_offline.bench import jobs, scores
 from robo_offline.bench.tasks import MEDIUM, TASKS, Task, ready
-from robo_offline.config import choices
 
 NAME = "suite"
 BRIDGING = ("iql", "awac", "cal_ql", "spot", "adaptive_bc")  # these go online, on every task
@@ -33,7 +32,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if not options.run:
         return jobs.found_or_refused(NAME)
     wanted = jobs.chosen(options.tasks, list(TASKS), "task")
-    every = [name for name in choices("algo") if name != "base"]
+    every = listing.without_goals()
     methods = jobs.chosen(options.methods, every, "algorithm")
     tasks = ready(wanted, options)
     # Seeds outermost: a stopped suite has whole seeds rather than whole tasks.

@@ -38,12 +38,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {"readme": str(options.readme), "changed": after != before}
 
 
-def replaced(text: str, table: str, where: object = "") -> str:
+def replaced(text: str, table: str, where: object = "", begin: str = BEGIN, end: str = END) -> str:
     """Put the table between the markers, each of which must stand there once."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise UserError("the README has no place for the table", where=where, expected=BEGIN)
-    head, _, rest = text.partition(BEGIN)
-    return f"{head}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise UserError("the page has no place for the table", where=where, expected=begin)
+    head, _, rest = text.partition(begin)
+    return f"{head}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
 
 
 def render() -> str:

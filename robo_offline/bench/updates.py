@@ -57,9 +57,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _every_algorithm() -> list[str]:
-    from robo_offline.config import choices
+    from robo_offline.listing import without_goals
 
-    return [name for name in choices("algo") if name != "base"]
+    return without_goals()
 
 
 def _compare(name: str, options: argparse.Namespace) -> dict[str, Any]:

@@ -35,6 +35,11 @@ class Learner:
         self.rates = rates
         self.priority: Tensor | None = None  # (B,), how wrong the last update found each row
 
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.algo.parameters()).device
+
     def update(self, batch: Batch, frozen: tuple[str, ...] = ()) -> dict[str, Tensor]:
         """Train every module that is due on one batch; metrics stay 0-d tensors, never floats.
 

@@ -32,10 +32,11 @@ class Offline:
         while c.step < self.steps:
             with run.timed("sample"):
                 batch = replay.sample(self.batch_size)
+                varied = run.augment(batch, learner.device)
             with run.timed("learn"):
                 learner.decay(learner.algo.cfg.offline_decay, c.step / self.steps)
                 learner.algo.schedule(c.step, "offline")
-                metrics = learner.update(batch)
+                metrics = learner.update(varied)
                 replay.prioritise(batch, learner.priority)
             c.update += 1
             run.advance(1, metrics, cadence)

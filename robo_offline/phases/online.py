@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from robo_offline.errors import UserError
-from robo_offline.phases.collector import Collector
+from robo_offline.phases.collector import Collecting
 from robo_offline.phases.run import Cadence, Run
 from robo_offline.schema import Batch
 
@@ -44,7 +44,8 @@ class Online:
         run.begin(self.steps)
         cadence = Cadence(self.log_every, self.evaluate_every, self.save_every)
         self._hand_over(run)
-        with Collector(run, random_steps=self.random_steps, ahead=self.second_process) as collector:
+        collecting = run.collector(run, random_steps=self.random_steps, ahead=self.second_process)
+        with collecting as collector:
             while run.counters.step < self.steps:
                 self._episode(run, collector, cadence)
 
@@ -56,12 +57,12 @@ class Online:
                 run.learner.reset_optimisers()
         run.learner.decay((), 0.0)
 
-    def _episode(self, run: Run, collector: Collector, cadence: Cadence) -> None:
+    def _episode(self, run: Run, collector: Collecting, cadence: Cadence) -> None:
         c = run.counters
         with run.timed("collect"):
             episode, summary = collector.next()
         steps = len(episode) - 1
-        run.replay.online.extend(episode)
+        run.replay.online.extend(run.features.episode(episode))
         c.env_step += steps
         c.episode += 1
         run.learner.algo.after_episode(summary)
@@ -72,31 +73,35 @@ class Online:
             owed = c.extra.get("updates_owed", 0.0) + self.utd * steps
             updates = int(owed + 1e-6)  # ten times 0.1 is one update, whatever the rounding
             c.extra["updates_owed"] = owed - updates
-            self._learn(run, updates)
+            self._learn(run, updates, collector)
         run.advance(steps, {}, cadence)
 
-    def _learn(self, run: Run, updates: int) -> None:
+    def _learn(self, run: Run, updates: int, collector: Collecting) -> None:
         learner, c = run.learner, run.counters
         frozen = ("actor",) if c.step < self.warmup + self.critic_only else ()
         for _ in range(updates):
             with run.timed("sample"):
                 batch = run.replay.sample(self.batch_size, c.step)
+                varied = run.augment(batch, learner.device)
             with run.timed("learn"):
                 if self.rewarm:
                     c.extra["rewarmed"] = c.extra.get("rewarmed", 0) + 1
                     learner.decay((), 0.0, min(1.0, c.extra["rewarmed"] / self.rewarm))
                 learner.algo.schedule(c.step, "online")
-                metrics = self._update(run, batch, frozen)
+                metrics = self._update(run, batch, varied, frozen)
             run.add(metrics)
             c.update += 1
+            collector.after_update()
 
-    def _update(self, run: Run, batch: Batch, frozen: tuple[str, ...]) -> dict[str, Tensor]:
-        """Train on a batch; an actor whose actions are drawn anew asks critics that have moved."""
+    def _update(
+        self, run: Run, batch: Batch, varied: Batch, frozen: tuple[str, ...]
+    ) -> dict[str, Tensor]:
+        """Train on a varied batch; an actor whose actions are drawn anew asks moved critics."""
         learner, acting = run.learner, run.acting
         last = ("actor",) if acting.redraws(learner.algo) and "actor" not in frozen else ()
-        metrics = learner.update(batch, frozen + last)
+        metrics = learner.update(varied, frozen + last)
         run.replay.prioritise(batch, learner.priority)
         if last:
             others = tuple(name for name in learner.algo.order if name not in last)
-            metrics |= learner.train(acting.redraw(learner.algo, batch), others)
+            metrics |= learner.train(acting.redraw(learner.algo, varied), others)
         return metrics

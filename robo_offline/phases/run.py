@@ -19,13 +19,16 @@ from torch import Tensor
 from robo_offline.analysis.handover import handover
 from robo_offline.checkpoint import Checkpoints, random_state, set_random_state
 from robo_offline.datasets import Dataset
+from robo_offline.datasets.features import Features
 from robo_offline.engine.divergence import explain, problem
 from robo_offline.engine.learner import Learner
 from robo_offline.errors import UserError
 from robo_offline.evaluate import Evaluation, Evaluator
 from robo_offline.loggers.logger import Logger
+from robo_offline.phases.collector import Choice, Here
 from robo_offline.policies.policy import Policy
 from robo_offline.policies.select import Guided, Own
+from robo_offline.replay.augment import NO_AUGMENT, Augment
 from robo_offline.replay.mixture import Mixture
 
 PUBLISHED, ACTING, PRIORITIES = "published.", "acting.", "priorities."
@@ -78,14 +81,19 @@ class Run:
         environment: Environment | None = None,
         evaluator: Evaluator | None = None,
         acting: Own | None = None,
+        collector: Choice | None = None,
+        augment: Augment | None = None,
+        features: Features | None = None,
         seed: int = 0,
     ):
         self.directory, self.learner, self.replay, self.logger = directory, learner, replay, logger
         self.dataset, self.environment, self.evaluator = dataset, environment, evaluator
+        self.collector = Here() if collector is None else collector
         self.seed = seed
         self.bound = math.inf  # what the rewards can add up to
         self._acting = Own() if acting is None else acting  # from the handover on
         self.acting = Own()
+        self.augment, self.features = augment or NO_AUGMENT, features or Features({})
         self.checkpoints = Checkpoints(directory / "checkpoints")
         self.counters = Counters()
         self.last_evaluation: Evaluation | None = None
