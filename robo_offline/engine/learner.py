@@ -195,7 +195,8 @@ def load_algorithm(algo: Algorithm, state: dict[str, Tensor]) -> None:
     """Load the networks alone out of a learner's state."""
     ours = algo.state_dict()
     theirs = {k.removeprefix("algo."): v for k, v in state.items() if k.startswith("algo.")}
-    for key in ours.keys() | theirs.keys():
+    # What one of them lacks says more than what has another shape.
+    for key in sorted(ours.keys() | theirs.keys(), key=lambda k: (k in ours and k in theirs, k)):
         here, there = ours.get(key), theirs.get(key)
         if here is None or there is None or here.shape != there.shape:
             raise UserError(
