@@ -13,7 +13,14 @@ settings.register_profile("house", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("house")
 
 # What the clock judges runs alone: processes that talk to each other, and what must come in time.
-REAL_TIME = ("actors", "real_robot", "bench/test_faults", "bench/test_robot", "test_deploy_verb")
+REAL_TIME = (
+    "actors",
+    "bench/test_faults",
+    "bench/test_robot",
+    "real_robot",
+    "test_deploy_verb",
+    "test_interrupt",
+)
 
 
 def pytest_collection_modifyitems(items):

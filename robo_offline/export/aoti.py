@@ -67,8 +67,20 @@ class CompiledSession(Session):
         return self.model(*leaves).numpy()
 
 
+def possible() -> bool:
+    """Say whether PyTorch lies where its compiler finds it: it does not quote the path."""
+    return " " not in torch.__file__
+
+
 def compiled(policy: Policy, bundle: Bundle, inductor: Mapping[str, Any] = LATE) -> bytes:
     """Return the package of a bundle's policy. UserError where it cannot be compiled."""
+    if not possible():
+        raise UserError(
+            "PyTorch's compiler cannot link here",
+            where=Path(torch.__file__).parent,
+            expected="a Python environment in a folder whose path has no space",
+            remedy="make the environment elsewhere, or do without --compiled",
+        )
     deployed, contract = Deployed(policy), bundle.manifest.contract
     many = Session(bundle.graph, bundle.weights, contract).batches
     seen = [bundle.probe[OBSERVATION + key] for key in deployed.paths]
