@@ -68,7 +68,7 @@ def injected(fault: Fault, whole: bool) -> dict[str, Any]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fault-") as folder:
         try:
-            found = fault.inject(Path(folder) / "here", whole)
+            found = fault.inject(Path(folder), whole)
             result = {"measured": found.measured, "held": found.held, "figures": found.figures}
         except Exception as error:  # the table goes on, and says so
             jobs.say(f"{type(error).__name__}: {error}")
